@@ -1,0 +1,1 @@
+# Installation: a CMake package and a pkg-config file.

@@ -1,0 +1,107 @@
+# How targets are made. A module's headers are reachable only through its target: each module publishes one include
+# directory that holds nothing but a link to its folder, so `#include "base/fd.hpp"` compiles only where
+# longspan_base is a dependency. That is how the build enforces who may include whom (docs/architecture.md).
+
+# longspan_add_module(<name> [FOLDER dir] SOURCES ... [DEPENDS module...] [LIBRARIES target...])
+function(longspan_add_module name)
+  cmake_parse_arguments(ARG "" "FOLDER" "SOURCES;DEPENDS;LIBRARIES" ${ARGN})
+  if(NOT ARG_FOLDER)
+    set(ARG_FOLDER "${CMAKE_CURRENT_SOURCE_DIR}")
+  endif()
+  set(target longspan_${name})
+  get_filename_component(leaf "${ARG_FOLDER}" NAME)
+  set(view "${CMAKE_BINARY_DIR}/modules/${name}")
+  file(MAKE_DIRECTORY "${view}")
+  file(CREATE_LINK "${ARG_FOLDER}" "${view}/${leaf}" SYMBOLIC)
+  if(ARG_SOURCES)
+    add_library(${target} STATIC ${ARG_SOURCES})
+    set(scope PUBLIC)
+    target_link_libraries(${target} PRIVATE longspan_settings)
+    set_property(GLOBAL APPEND PROPERTY LONGSPAN_MODULES ${target})
+  else()
+    add_library(${target} INTERFACE)
+    set(scope INTERFACE)
+  endif()
+  target_include_directories(${target} ${scope} "${view}")
+  target_link_libraries(${target} ${scope} longspan_headers)
+  foreach(dependency IN LISTS ARG_DEPENDS)
+    target_link_libraries(${target} ${scope} longspan_${dependency})
+  endforeach()
+  if(ARG_LIBRARIES)
+    target_link_libraries(${target} PRIVATE ${ARG_LIBRARIES})
+  endif()
+endfunction()
+
+# longspan_add_transport(<name> [LIBRARIES ...]): the folder transports/<name>. Must define
+# `longspan::spi::Transport& transport_<name>()`. Joins the registry and the conformance suite.
+function(longspan_add_transport name)
+  cmake_parse_arguments(ARG "" "" "LIBRARIES" ${ARGN})
+  string(TOUPPER ${name} upper)
+  option(LONGSPAN_TRANSPORT_${upper} "Build the ${name} transport" ON)
+  if(NOT LONGSPAN_TRANSPORT_${upper})
+    return()
+  endif()
+  file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp")
+  longspan_add_module(transport_${name} FOLDER "${CMAKE_CURRENT_SOURCE_DIR}/${name}" SOURCES ${sources}
+    DEPENDS model base device LIBRARIES ${ARG_LIBRARIES})
+  set_property(GLOBAL APPEND PROPERTY LONGSPAN_TRANSPORTS ${name})
+  set_property(GLOBAL APPEND PROPERTY LONGSPAN_TEST_FOLDERS "${CMAKE_CURRENT_SOURCE_DIR}/${name}/tests")
+endfunction()
+
+# longspan_add_algorithm(<name>): the folder algorithms/<name>. Must define
+# `const longspan::spi::Algorithm& algorithm_<name>()`. Joins the registry, the checker and the property suites.
+function(longspan_add_algorithm name)
+  file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp")
+  longspan_add_module(algorithm_${name} FOLDER "${CMAKE_CURRENT_SOURCE_DIR}/${name}" SOURCES ${sources} DEPENDS model)
+  set_property(GLOBAL APPEND PROPERTY LONGSPAN_ALGORITHMS ${name})
+  set_property(GLOBAL APPEND PROPERTY LONGSPAN_TEST_FOLDERS "${CMAKE_CURRENT_SOURCE_DIR}/${name}/tests")
+endfunction()
+
+# The registry: one explicit table of every transport and algorithm built. No static-initialiser registration:
+# linkers drop it from static libraries.
+function(longspan_write_registry)
+  set(declarations "")
+  foreach(kind algorithm transport)
+    string(TOUPPER ${kind} upper)
+    get_property(names GLOBAL PROPERTY LONGSPAN_${upper}S)
+    set(table_${kind} "")
+    foreach(name IN LISTS names)
+      if(kind STREQUAL "algorithm")
+        string(APPEND declarations "const Algorithm& algorithm_${name}();\n")
+      else()
+        string(APPEND declarations "Transport& transport_${name}();\n")
+      endif()
+      string(APPEND table_${kind} "      &${kind}_${name}(),\n")
+      set(targets_${kind} ${targets_${kind}} longspan_${kind}_${name})
+    endforeach()
+  endforeach()
+  set(LONGSPAN_REGISTRY_DECLARATIONS "${declarations}")
+  set(LONGSPAN_REGISTRY_ALGORITHMS "${table_algorithm}")
+  set(LONGSPAN_REGISTRY_TRANSPORTS "${table_transport}")
+  configure_file("${PROJECT_SOURCE_DIR}/cmake/registry.cpp.in" "${CMAKE_BINARY_DIR}/generated/registry.cpp" @ONLY)
+  add_library(longspan_registry STATIC "${CMAKE_BINARY_DIR}/generated/registry.cpp")
+  target_link_libraries(longspan_registry PRIVATE longspan_settings
+    PUBLIC longspan_headers longspan_model PRIVATE ${targets_algorithm} ${targets_transport})
+  set_property(GLOBAL APPEND PROPERTY LONGSPAN_MODULES longspan_registry)
+endfunction()
+
+# longspan_add_program(<name> SOURCES ... LIBRARIES ...): an executable in build/NAME/bin.
+function(longspan_add_program name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LIBRARIES" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE longspan_settings ${ARG_LIBRARIES})
+endfunction()
+
+# longspan_add_test(<name> SOURCES ... LIBRARIES ... LABELS ... [TIMEOUT s]): one Catch2 program, one ctest entry.
+# Labels: unit, property, conformance (also run under sanitizers), integration, fault, install.
+function(longspan_add_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LIBRARIES;LABELS" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  add_executable(test_${name} ${ARG_SOURCES})
+  target_link_libraries(test_${name} PRIVATE longspan_settings longspan_test_support ${ARG_LIBRARIES})
+  set_target_properties(test_${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
+  add_test(NAME ${name} COMMAND test_${name})
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+endfunction()
