@@ -8,6 +8,8 @@
 
 namespace longspan {
 
+__extension__ typedef unsigned __int128 Uint128;  ///< products of two 64-bit counts
+
 /// Element type of a buffer. Types narrower than fp32 accumulate in fp32 and round once.
 enum class DataType : std::uint8_t {
   kInt8, kUint8, kInt32, kUint32, kInt64, kUint64,
