@@ -1,0 +1,36 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "longspan/status.hpp"
+
+namespace longspan {
+
+/// Names a new communicator; made on one rank (`make_unique_id`) and handed to the others by any means, as in NCCL.
+/// Holds the address of a rendezvous that lives in the process that made it.
+struct UniqueId {
+  static constexpr std::size_t kBytes = 128;
+  char bytes[kBytes] = {};
+};
+
+/// Where this process stands in its job, and how ranks find each other.
+struct LaunchInfo {
+  int rank = 0;
+  int size = 1;
+  int local_rank = 0;
+  int local_size = 1;
+  std::string master_address;  ///< host name or IP literal of rank 0's machine
+  int master_port = 0;         ///< 0: not given
+  bool agent_store = false;    ///< a torchrun agent's TCPStore already listens on master_port
+  std::string run_id;          ///< separates restarts that share a store
+  std::string launcher;        ///< "torchrun", "Open MPI", "MPICH/PMI", "Slurm", "environment", "none"
+};
+
+/// Reads the launcher's environment (docs/bootstrap.md). No variables at all: one rank alone. Errors name the
+/// variable, its value and what was expected.
+Result<LaunchInfo> launch_info_from_environment();
+
+}  // namespace longspan
