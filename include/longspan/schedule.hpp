@@ -113,6 +113,10 @@ struct Schedule {
   std::vector<ScheduleChannel> channels;
 };
 
+/// The slice of `in` that is the same memory as `slice` of `out` when the call is in place, as NCCL and MPI define it
+/// (docs/algorithms.md); false when there is none. One rank's view: a slice it has no buffer for aliases nothing.
+bool in_place_alias(const CollectiveShape& shape, int ranks, int rank, const Slice& slice, Slice& alias) noexcept;
+
 /// Length in elements, and first element relative to the start of its block, of [begin, end) in chunk `chunk` of a block
 /// of `count` elements. Inner edges fall on multiples of 64 bytes (relative to the block), the same on both ends.
 struct ElementRange {

@@ -70,8 +70,6 @@ class ScheduleBuilder {
   void depend_on(const Slice& slice, bool writes, std::vector<Dependency>& found);
   void record(const Slice& slice, std::uint32_t step, bool write);
   std::vector<Access>& accesses_of(BufferKind buffer, std::uint32_t area, std::uint32_t block);
-  /// The slice of the other user buffer that is the same memory in an in-place call, if any.
-  bool alias_of(const Slice& slice, Slice& alias) const;
   std::uint32_t channel_to(int peer, Tier tier);
   /// Sets operand.from_recv, or marks the recvs that wrote part of it as not viewable.
   void resolve_writer(const Step& reader, Operand& operand, std::vector<bool>& viewable) const;

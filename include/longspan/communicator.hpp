@@ -1,0 +1,151 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "longspan/bootstrap.hpp"
+#include "longspan/collective.hpp"
+#include "longspan/options.hpp"
+#include "longspan/status.hpp"
+#include "longspan/types.hpp"
+#include "longspan/work.hpp"
+
+namespace longspan {
+
+namespace runtime {
+class CommunicatorImpl;
+class GroupState;
+}
+
+/// Where an operation is ordered: nullptr is the host (it starts at once). Accelerator streams come with their transport.
+using Stream = void*;
+
+/// Any rank may be the sender.
+inline constexpr int kAnySource = -1;
+
+/// What one rank asks for in one call; the named calls of Communicator fill it in. Lengths are elements.
+struct CollectiveCall {
+  Collective kind = Collective::kAllReduce;
+  const void* in = nullptr;
+  void* out = nullptr;
+  std::size_t count = 0;  ///< per block: what NCCL's call of the same name takes
+  std::span<const std::size_t> in_counts, in_offsets;    ///< per block of `in` (scatterv, reduce_scatterv, alltoallv)
+  std::span<const std::size_t> out_counts, out_offsets;  ///< per block of `out` (allgatherv, gatherv, alltoallv)
+  DataType type = DataType::kFloat32;
+  ReduceOp op = ReduceOp::kSum;
+  double factor = 1;  ///< kPremulSum: what this rank's input is multiplied with
+  int root = 0;
+  Stream stream = nullptr;
+};
+
+/// What is planned for a call, for people and programs.
+struct PlanSummary {
+  std::string algorithm;
+  std::uint32_t chunks = 1;
+  double predicted_seconds = 0;
+  double bound_seconds = -1;  ///< < 0: not known
+  std::string bound_cut;
+};
+
+/// A group of ranks that communicate. Collective calls must be made by all ranks in the same order; calls on different
+/// communicators are independent. Thread-safe. Errors are final for a communicator: after one, every call returns it.
+///
+///     auto comm = longspan::Communicator::create();
+///     if (!comm.ok()) die(comm.status().to_string());
+///     std::vector<float> x(1 << 20, 1.0f);
+///     auto status = comm->all_reduce(x.data(), x.data(), x.size(), longspan::DataType::kFloat32, longspan::ReduceOp::kSum);
+class Communicator {
+ public:
+  /// All ranks of the job, as the launcher's environment says (torchrun, Open MPI, MPICH, Slurm). Collective, blocking.
+  static Result<Communicator> create(const Options& options = {});
+  /// `size` ranks that all hold `id`, made by `make_unique_id` on one of them. Collective, blocking.
+  static Result<Communicator> create(const UniqueId& id, int rank, int size, const Options& options = {});
+
+  Communicator() noexcept;
+  Communicator(Communicator&&) noexcept;
+  Communicator& operator=(Communicator&&) noexcept;
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+  /// Says goodbye to the peers; what still runs is aborted.
+  ~Communicator();
+
+  int rank() const noexcept;
+  int size() const noexcept;
+  /// "rank 3 (host eu-1, region eu)".
+  std::string describe(int rank) const;
+
+  /// Starts any collective. Lengths and spans are copied.
+  Work start(const CollectiveCall& call);
+
+  // Blocking forms: `start` and `wait`. Counts are elements; in == out (or the in-place layout of NCCL) is fine.
+  Status all_reduce(const void* in, void* out, std::size_t count, DataType type, ReduceOp op, Stream stream = nullptr);
+  Status all_gather(const void* in, void* out, std::size_t count, DataType type, Stream stream = nullptr);
+  Status reduce_scatter(const void* in, void* out, std::size_t count, DataType type, ReduceOp op, Stream stream = nullptr);
+  Status broadcast(const void* in, void* out, std::size_t count, DataType type, int root, Stream stream = nullptr);
+  Status reduce(const void* in, void* out, std::size_t count, DataType type, ReduceOp op, int root, Stream stream = nullptr);
+  Status gather(const void* in, void* out, std::size_t count, DataType type, int root, Stream stream = nullptr);
+  Status scatter(const void* in, void* out, std::size_t count, DataType type, int root, Stream stream = nullptr);
+  Status all_to_all(const void* in, void* out, std::size_t count, DataType type, Stream stream = nullptr);
+  Status barrier(Stream stream = nullptr);
+  Work all_reduce_async(const void* in, void* out, std::size_t count, DataType type, ReduceOp op, Stream stream = nullptr);
+
+  /// Sends `count` elements to `peer`. Messages of one (source, tag) arrive in order. Done when `data` may be reused.
+  Work send(const void* data, std::size_t count, DataType type, int peer, std::uint32_t tag = 0, Stream stream = nullptr);
+  /// Receives at most `count` elements from `peer` (or kAnySource). A longer message is kInvalidArgument.
+  Work recv(void* data, std::size_t count, DataType type, int peer, std::uint32_t tag = 0, Stream stream = nullptr);
+
+  /// A communicator of the ranks that gave the same `color`, ordered by (key, rank). color < 0: takes part, gets none.
+  /// Collective, blocking.
+  Result<Communicator> split(int color, int key);
+
+  /// Ends everything that runs here, on all ranks, with kAborted and `reason`. Any thread; returns promptly.
+  void abort(const std::string& reason);
+  /// Why this communicator no longer works; ok while it does.
+  Status error() const;
+
+  /// Makes memory known to the transports ahead of use; undone by `unregister_buffer`.
+  Status register_buffer(void* data, std::size_t bytes);
+  Status unregister_buffer(void* data);
+  /// Memory that peers on this host can map, page-aligned; `free` gives it back.
+  Result<void*> alloc(std::size_t bytes);
+  Status free(void* data);
+
+  /// What a collective of `bytes` per block would do. No communication.
+  Result<PlanSummary> explain(const CollectiveShape& shape, std::size_t bytes, DataType type) const;
+  /// Bytes that this rank has sent so far over each tier (index: Tier).
+  std::vector<std::uint64_t> bytes_sent_by_tier() const;
+
+  runtime::CommunicatorImpl* impl() const noexcept { return impl_.get(); }
+
+ private:
+  explicit Communicator(std::shared_ptr<runtime::CommunicatorImpl> impl) noexcept;
+  std::shared_ptr<runtime::CommunicatorImpl> impl_;  // shared with works that still run
+};
+
+/// Calls made by this thread between construction and `end` start together: any order of sends and receives among them
+/// is safe.
+///
+///     longspan::Group group;
+///     comm.send(a, n, type, right);
+///     comm.recv(b, n, type, left);
+///     auto status = group.end();
+class Group {
+ public:
+  Group();
+  ~Group();
+  Group(const Group&) = delete;
+  Group& operator=(const Group&) = delete;
+  /// Starts what was collected and waits for all of it; the first failure.
+  Status end();
+
+ private:
+  bool ended_ = false;
+};
+
+/// A new identity for a communicator: opens a rendezvous in this process (normally on rank 0).
+Result<UniqueId> make_unique_id();
+
+}  // namespace longspan

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "longspan/status.hpp"
+
+namespace longspan {
+
+/// Settings of a communicator. A field that is left empty comes from the environment (LONGSPAN_*), then from defaults.
+struct Options {
+  std::optional<std::string> topology_file;            ///< LONGSPAN_TOPOLOGY; rank 0's is used everywhere
+  std::optional<std::string> topology_text;            ///< instead of a file
+  std::optional<std::string> host;                     ///< LONGSPAN_HOST: which [[host]] this rank is on
+  std::optional<std::string> algorithm;                ///< LONGSPAN_ALGORITHM: force "name" or "name:variant"
+  std::optional<std::vector<std::string>> transports;  ///< LONGSPAN_TRANSPORTS: allow these only
+  std::optional<std::chrono::nanoseconds> timeout;     ///< LONGSPAN_TIMEOUT: deadline of every operation; 5 min
+  std::optional<std::string> log_level;                ///< LONGSPAN_LOG
+};
+
+/// `options` with every empty field filled from the environment or the default. Errors name the variable, what was found
+/// and what was expected; unknown LONGSPAN_* variables are a warning with the nearest name.
+Result<Options> resolve(const Options& options);
+
+/// One line per setting: name, environment variable, default, meaning; what `longspan info` prints.
+std::string describe_options();
+
+}  // namespace longspan

@@ -1,0 +1,34 @@
+#include "executor/compiled_plan.hpp"
+
+namespace longspan::executor {
+
+CompiledPlan::CompiledPlan(Plan plan) : plan_(std::move(plan)) {
+  const Schedule& schedule = plan_.schedule;
+  const std::size_t steps = schedule.steps.size();
+  successors_begin_.assign(steps + 1, 0);
+  predecessors_.assign(steps, 0);
+  view_readers_.assign(steps, 0);
+  const auto each_edge = [&](auto&& visit) {
+    for (std::uint32_t id = 0; id < steps; ++id) {
+      const Step& step = schedule.steps[id];
+      for (std::uint32_t d = 0; d < step.dependencies_count; ++d) {
+        visit(schedule.dependencies[step.dependencies_begin + d].step, id);
+      }
+    }
+  };
+  each_edge([&](std::uint32_t before, std::uint32_t after) {
+    ++successors_begin_[before + 1];
+    ++predecessors_[after];
+  });
+  for (std::size_t i = 0; i < steps; ++i) successors_begin_[i + 1] += successors_begin_[i];
+  successors_.resize(successors_begin_[steps]);
+  std::vector<std::uint32_t> next(successors_begin_.begin(), successors_begin_.end() - 1);
+  each_edge([&](std::uint32_t before, std::uint32_t after) { successors_[next[before]++] = after; });
+  for (const Step& step : schedule.steps) {
+    for (const Operand& operand : operands(step)) {
+      if (operand.from_recv >= 0) ++view_readers_[static_cast<std::size_t>(operand.from_recv)];
+    }
+  }
+}
+
+}  // namespace longspan::executor

@@ -1,0 +1,124 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "executor/compiled_plan.hpp"
+#include "executor/scratch_pool.hpp"
+#include "longspan/spi/transport.hpp"
+#include "longspan/status.hpp"
+#include "longspan/types.hpp"
+
+namespace longspan::executor {
+
+/// One user buffer as blocks: block b starts at element offset(b) and has count(b) elements.
+struct BlockBuffer {
+  std::byte* base = nullptr;
+  std::size_t uniform = 0;            ///< elements of every block, unless `counts` is set
+  std::span<const std::size_t> counts;   ///< elements of each block
+  std::span<const std::size_t> offsets;  ///< first element of each block
+
+  std::size_t count(std::uint32_t block) const { return counts.empty() ? uniform : counts[block]; }
+  std::size_t offset(std::uint32_t block) const { return offsets.empty() ? uniform * block : offsets[block]; }
+};
+
+/// What one call asks for. Buffers must stay until the execution is done.
+struct Call {
+  BlockBuffer in;
+  BlockBuffer out;
+  DataType type = DataType::kFloat32;
+  ReduceOp op = ReduceOp::kSum;
+  std::uint64_t comm = 0;
+  std::uint32_t seq = 0;
+  std::uint64_t digest = 0;
+};
+
+/// Runs one rank's plan once: admits chunks into slots, starts each step as soon as what it needs is there. A chunk that
+/// is ready is sent at once; nothing waits for an earlier send. All calls come from the holder of the Domain's progress.
+///
+/// `start` and `completed` may finish the execution; the owner then asks `done()`. Objects are reused: nothing is
+/// allocated per chunk, and nothing per collective once the sizes have been seen.
+class Execution {
+ public:
+  explicit Execution(std::shared_ptr<const CompiledPlan> plan);  // shared with the communicator's plan cache
+  Execution(const Execution&) = delete;
+  Execution& operator=(const Execution&) = delete;
+
+  /// Begins. `channels` is indexed as Schedule::channels and must stay valid until done.
+  Status start(const Call& call, std::span<spi::Channel* const> channels, ScratchPool& pool);
+  /// The step behind `context` (of a kSend or kRecv completion) is finished.
+  static Execution* owner_of(void* context) noexcept { return static_cast<Instance*>(context)->owner; }
+  void completed(const spi::Completion& completion);
+
+  bool done() const noexcept { return running_ == 0 && next_chunk_ == chunks_; }
+  const CompiledPlan& plan() const noexcept { return *plan_; }
+  const Call& call() const noexcept { return call_; }
+  /// Peers (ranks) whose messages it still waits for, and the oldest step that does; for error reports.
+  struct Waiting {
+    std::vector<int> peers;
+    std::uint32_t step = 0;
+    std::uint32_t chunk = 0;
+  };
+  Waiting waiting_for() const;
+  /// Lets go of scratch memory after done() or after its communicator was forgotten by the transports.
+  void reset();
+
+ private:
+  enum class State : std::uint8_t { kIdle, kWaiting, kIssued, kDone };
+  struct Instance {
+    Execution* owner = nullptr;
+    std::uint32_t step = 0;
+    std::uint32_t slot = 0;
+    std::uint32_t pending = 0;       // predecessors not yet done
+    std::uint32_t view_readers = 0;  // readers left before the view is released
+    const std::byte* view = nullptr;
+    std::uint64_t view_token = 0;
+    State state = State::kIdle;
+  };
+  struct Slot {
+    std::uint32_t chunk = 0;
+    std::uint32_t left = 0;  // steps not done
+  };
+  struct Bytes {
+    std::byte* data = nullptr;
+    std::size_t size = 0;
+  };
+
+  void admit(std::uint32_t slot);
+  void drain();
+  void issue(Instance& instance);
+  void finish(Instance& instance);
+  void run_reduce(Instance& instance, const Step& step);
+  void run_copy(Instance& instance, const Step& step);
+  void consumed_views(const Step& step, std::uint32_t slot);
+  Bytes locate(const Slice& slice, const Slot& slot, std::uint32_t slot_index) const;
+  const std::byte* operand_data(const Operand& operand, const Slot& slot, std::uint32_t slot_index);
+  Status lay_out_scratch(ScratchPool& pool);
+  Instance& instance(std::uint32_t slot, std::uint32_t step) { return instances_[slot * plan_->step_count() + step]; }
+  std::size_t block_count(const Slice& extent) const {
+    return (extent.buffer == BufferKind::kIn ? call_.in : call_.out).count(extent.block);
+  }
+
+  std::shared_ptr<const CompiledPlan> plan_;
+  Call call_;
+  std::span<spi::Channel* const> channels_;
+  std::size_t element_size_ = 1;
+  std::uint32_t chunks_ = 1;
+  std::uint32_t next_chunk_ = 0;
+  std::uint32_t running_ = 0;  // slots in use
+  double divisor_ = 1;
+  std::vector<Slot> slots_;
+  std::vector<Instance> instances_;
+  std::vector<Instance*> ready_;  // a queue: [ready_head_, size)
+  std::size_t ready_head_ = 0;
+  bool draining_ = false;
+  ScratchPool::Block scratch_;
+  std::size_t scratch_per_slot_ = 0;
+  std::vector<std::size_t> area_offset_;
+  std::vector<const void*> operand_pointers_;
+};
+
+}  // namespace longspan::executor
