@@ -35,6 +35,7 @@ struct TransportCapabilities {
   bool device_memory = false;  ///< accepts pointers to accelerator memory
   bool needs_registration = false;
   bool wide_area = false;      ///< paces and may cross regions
+  bool test_only = false;      ///< used only when named in LONGSPAN_TRANSPORTS
   std::size_t max_message = SIZE_MAX;
 };
 
