@@ -1,0 +1,47 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "hierarchical/tiers.hpp"
+#include "longspan/collective.hpp"
+#include "longspan/schedule.hpp"
+#include "longspan/spi/algorithm.hpp"
+
+namespace longspan::hierarchical {
+
+/// What is asked for: one way to do one collective on one cluster.
+struct Request {
+  const CollectiveShape& shape;
+  const Cluster& cluster;
+  std::string_view variant;
+
+  bool is(std::string_view name) const noexcept { return variant == name; }
+  std::string label() const { return "hierarchical:" + std::string(variant); }
+};
+
+/// A family of collectives built alike, one per source file.
+struct Family {
+  std::vector<std::string> (*variants)(const CollectiveShape&, const Cluster&);
+  std::vector<spi::Stage> (*stages)(const Request&);
+  Schedule (*build)(const Request&, int rank);
+};
+
+Family allreduce_family();       ///< allreduce.cpp
+Family rooted_family();          ///< rooted.cpp: broadcast, reduce
+
+/// Facts that decide which variants apply.
+struct Outline {
+  int regions = 0;           ///< with ranks on them
+  int largest_region = 0;    ///< ranks
+  int most_gateways = 0;     ///< ranks, in one region
+  bool layered = false;      ///< there are levels between ranks and regions
+};
+Outline outline_of(const Cluster& cluster);
+
+/// Above this many ranks, what everyone sends everyone of a region (or all send to one) costs more in messages than the
+/// levels between would.
+inline constexpr int kLargestFlatRegion = 64;
+
+}  // namespace longspan::hierarchical
