@@ -34,14 +34,17 @@ struct Host {
   std::optional<Bandwidth> nic;  ///< per direction; nullopt: unknown
   bool gateway = true;           ///< may carry cross-region traffic
   bool gateway_defaulted = true;
+  friend bool operator==(const Host&, const Host&) = default;
 };
 
 /// A rack, site or region. `uplink` caps what all inside it send, and what they receive, together.
 struct Group {
-  std::string name;  ///< empty for a defaulted rack or site
+  std::string name;  ///< empty for a defaulted rack, site or region
   int parent = -1;   ///< rack: its site; site: its region; region: -1
   std::optional<Bandwidth> uplink;
   Latency uplink_latency{0};  ///< one way; only meaningful with `uplink`
+  bool uplink_latency_defaulted = true;
+  friend bool operator==(const Group&, const Group&) = default;
 };
 
 /// One directed link between two regions.
@@ -52,6 +55,9 @@ struct WanLink {
   Latency latency{0};
   std::optional<std::uint64_t> buffer_bytes;  ///< depth of the bottleneck queue
   double loss = 0;                            ///< random packet loss, [0, 1)
+  bool loss_defaulted = true;
+  bool mirrored = false;  ///< not written in the file: the other way of a link with both_ways
+  friend bool operator==(const WanLink&, const WanLink&) = default;
 };
 
 /// The shape of the network: pure data, no I/O. Hosts in file order; names resolved to indices.
