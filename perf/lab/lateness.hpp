@@ -1,0 +1,43 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+
+#include "base/clock.hpp"
+
+namespace longspan::lab {
+
+/// How late packets were delivered: a histogram of microseconds, without allocation.
+class Lateness {
+ public:
+  void add(Duration late) {
+    const auto microseconds = std::chrono::duration_cast<std::chrono::microseconds>(late).count();
+    const auto bucket = std::clamp<std::int64_t>(microseconds, 0, kBuckets - 1);
+    ++counts_[static_cast<std::size_t>(bucket)];
+    ++total_;
+    max_ = std::max(max_, late);
+  }
+
+  std::uint64_t samples() const noexcept { return total_; }
+  Duration max() const noexcept { return max_; }
+
+  /// The least lateness that the given share of packets did not exceed, rounded up to a microsecond.
+  Duration quantile(double share) const {
+    const double target = share * static_cast<double>(total_);
+    double seen = 0;
+    for (std::size_t i = 0; i + 1 < counts_.size(); ++i) {
+      seen += static_cast<double>(counts_[i]);
+      if (seen >= target) return total_ == 0 ? Duration{0} : std::min<Duration>(max_, std::chrono::microseconds(i + 1));
+    }
+    return max_;
+  }
+
+ private:
+  static constexpr std::int64_t kBuckets = 4096;
+  std::array<std::uint64_t, static_cast<std::size_t>(kBuckets)> counts_{};
+  std::uint64_t total_ = 0;
+  Duration max_{0};
+};
+
+}  // namespace longspan::lab

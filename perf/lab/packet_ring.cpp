@@ -1,0 +1,98 @@
+#include "lab/packet_ring.hpp"
+
+#include <sys/mman.h>
+
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace longspan::lab {
+namespace {
+
+constexpr std::size_t kAlignment = alignof(PacketRecord);
+/// Rings up to this size are touched at once, so that no page fault delays a packet.
+constexpr std::size_t kPopulateLimit = std::size_t{64} << 20;
+
+constexpr std::size_t round_up(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+}  // namespace
+
+PacketRing::PacketRing(std::size_t capacity_bytes) : capacity_(round_up(capacity_bytes)) {
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (capacity_ <= kPopulateLimit ? MAP_POPULATE : 0);
+  void* memory = ::mmap(nullptr, capacity_, PROT_READ | PROT_WRITE, flags, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  memory_ = static_cast<std::byte*>(memory);
+}
+
+PacketRing::PacketRing(PacketRing&& other) noexcept
+    : memory_(std::exchange(other.memory_, nullptr)),
+      capacity_(std::exchange(other.capacity_, 0)),
+      head_(std::exchange(other.head_, 0)),
+      tail_(std::exchange(other.tail_, 0)),
+      packets_(std::exchange(other.packets_, 0)) {}
+
+PacketRing::~PacketRing() {
+  if (memory_ != nullptr) ::munmap(memory_, capacity_);
+}
+
+std::size_t PacketRing::skip_wrap(std::size_t position) const {
+  if (position + sizeof(PacketRecord) > capacity_ || at(position).length == 0) return 0;
+  return position;
+}
+
+PacketRecord* PacketRing::push(std::span<const std::byte> packet) {
+  const std::size_t stride = sizeof(PacketRecord) + round_up(packet.size());
+  // Starting over when idle keeps a lightly used ring in the cache.
+  if (packets_ == 0) head_ = tail_ = 0;
+  // head_ == tail_ with packets inside means full, so strict comparisons keep one byte free.
+  if (tail_ >= head_ && (packets_ == 0 || tail_ > head_)) {
+    if (tail_ + stride > capacity_) {
+      if (stride >= head_) return nullptr;
+      if (tail_ + sizeof(PacketRecord) <= capacity_) at(tail_).length = 0;
+      tail_ = 0;
+    }
+  } else if (tail_ + stride >= head_) {
+    return nullptr;
+  }
+  PacketRecord& record = *new (memory_ + tail_) PacketRecord;
+  record.length = static_cast<std::uint32_t>(packet.size());
+  record.stride = static_cast<std::uint32_t>(stride);
+  std::memcpy(memory_ + tail_ + sizeof(PacketRecord), packet.data(), packet.size());
+  tail_ += stride;
+  ++packets_;
+  return &record;
+}
+
+PacketRecord& PacketRing::front() {
+  head_ = skip_wrap(head_);
+  return at(head_);
+}
+
+std::span<const std::byte> PacketRing::front_bytes() {
+  const PacketRecord& record = front();
+  return {memory_ + head_ + sizeof(PacketRecord), record.length};
+}
+
+void PacketRing::pop() {
+  head_ += front().stride;
+  --packets_;
+}
+
+std::size_t PacketRing::truncate_after(TimePoint instant) {
+  std::size_t position = head_;
+  std::size_t kept = 0;
+  while (kept < packets_) {
+    position = skip_wrap(position);
+    if (at(position).departs > instant) break;
+    position += at(position).stride;
+    ++kept;
+  }
+  const std::size_t removed = packets_ - kept;
+  if (removed > 0) {
+    tail_ = position;
+    packets_ = kept;
+  }
+  return removed;
+}
+
+}  // namespace longspan::lab

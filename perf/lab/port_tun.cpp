@@ -1,0 +1,68 @@
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <sstream>
+#include <string>
+
+#include "base/fd.hpp"
+#include "lab/namespace.hpp"
+#include "lab/port.hpp"
+
+namespace longspan::lab {
+namespace {
+
+class TunPort final : public PacketPort {
+ public:
+  TunPort(Fd fd, const Namespace& router) : fd_(std::move(fd)), router_(router) {}
+  int fd() const noexcept override { return fd_.get(); }
+
+  std::size_t receive(std::span<std::byte> room) override {
+    const ssize_t got = ::read(fd_.get(), room.data(), room.size());
+    return got > 0 ? static_cast<std::size_t>(got) : 0;
+  }
+
+  bool send(std::span<const std::byte> packet) override {
+    return ::write(fd_.get(), packet.data(), packet.size()) == static_cast<ssize_t>(packet.size());
+  }
+
+  std::uint64_t kernel_drops() override {
+    constexpr std::size_t kTransmitDrops = 11;
+    const auto devices = router_.device_counters();
+    const std::size_t line = devices.ok() ? devices.value().find("wan0:") : std::string::npos;
+    if (line == std::string::npos) return 0;
+    std::istringstream fields(devices.value().substr(line + 5));
+    std::uint64_t value = 0;
+    for (std::size_t i = 0; i <= kTransmitDrops; ++i) fields >> value;
+    return value;
+  }
+
+  std::string_view kind() const noexcept override { return "tun"; }
+
+ private:
+  Fd fd_;
+  const Namespace& router_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<PacketPort>> open_tun_port(const Namespace& router) {
+  const ScopedNamespace inside(router);
+  LONGSPAN_TRY(inside.status());
+  Fd fd(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  if (!fd) return system_error("open /dev/net/tun", errno);
+  ifreq request{};
+  request.ifr_flags = IFF_TUN | IFF_NO_PI;
+  std::memcpy(request.ifr_name, "wan0", 5);
+  if (::ioctl(fd.get(), TUNSETIFF, &request) != 0) return system_error("TUNSETIFF wan0", errno);
+  // The kernel's own queue in front of the reader: it must never be what drops.
+  LONGSPAN_TRY(router.ip("link set wan0 txqueuelen 20000\n"));
+  return std::unique_ptr<PacketPort>(std::make_unique<TunPort>(std::move(fd), router));
+}
+
+}  // namespace longspan::lab

@@ -1,0 +1,143 @@
+#include "lab/report.hpp"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+namespace longspan::lab {
+namespace {
+
+double milliseconds(Duration duration) { return std::chrono::duration<double, std::milli>(duration).count(); }
+double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+std::string bytes_text(double bytes) {
+  if (bytes >= 1e9) return fmt::format("{:.3f} GB", bytes / 1e9);
+  if (bytes >= 1e6) return fmt::format("{:.2f} MB", bytes / 1e6);
+  if (bytes >= 1e3) return fmt::format("{:.2f} kB", bytes / 1e3);
+  return fmt::format("{:.0f} B", bytes);
+}
+
+std::string name_of_region(const Topology& topology, int region) {
+  return topology.regions[static_cast<std::size_t>(region)].name;
+}
+
+std::uint64_t buffer_of(const Topology& topology, const WanLink& link) {
+  const WanLink* back = topology.wan_link(link.to, link.from);
+  const Latency reverse = back != nullptr ? back->latency : link.latency;
+  return settings_of(link, std::chrono::duration_cast<Duration>(reverse)).buffer_bytes;
+}
+
+double percent_busy(const LinkCounters& counters) {
+  return counters.active_time.count() == 0 ? 0 : 100 * seconds(counters.busy_time) / seconds(counters.active_time);
+}
+
+std::string link_line(const Topology& topology, const WanLink& link, const LinkCounters& counters) {
+  const std::uint64_t buffer = buffer_of(topology, link);
+  std::string line = fmt::format(
+      "{} -> {}: {} in {} packets, {} dropped (buffer), {} lost (random), largest queue {} ({:.1f} % of {}), "
+      "{:.1f} % used while busy",
+      name_of_region(topology, link.from), name_of_region(topology, link.to),
+      bytes_text(static_cast<double>(counters.delivered_bytes)), counters.delivered_packets, counters.dropped_packets,
+      counters.lost_packets, bytes_text(static_cast<double>(counters.largest_queue_bytes)),
+      buffer == 0 ? 0.0 : 100.0 * static_cast<double>(counters.largest_queue_bytes) / static_cast<double>(buffer),
+      bytes_text(static_cast<double>(buffer)), percent_busy(counters));
+  if (counters.down_packets > 0) line += fmt::format(", {} gone while down", counters.down_packets);
+  return line;
+}
+
+std::string lateness_line(const WanReport& wan) {
+  return fmt::format("packets were late by {:.3f} ms (99.9 %), {:.3f} ms (worst) over {} packets; {}, {}",
+                     milliseconds(wan.lateness.quantile(kJudgedShare)), milliseconds(wan.lateness.max()),
+                     wan.lateness.samples(), wan.port, wan.realtime ? "SCHED_FIFO" : "no real-time priority");
+}
+
+/// What a region's network cards sent that did not cross the WAN. Ethernet headers make it slightly more.
+double inside_bytes(const Topology& topology, const Report& report, std::size_t region) {
+  double inside = static_cast<double>(report.regions[region].sent_bytes);
+  for (std::size_t i = 0; i < report.wan.links.size(); ++i) {
+    const LinkCounters& link = report.wan.links[i];
+    if (topology.wan[i].from == static_cast<int>(region)) {
+      inside -= static_cast<double>(link.sent_bytes + link.dropped_bytes);
+    }
+  }
+  return std::max(0.0, inside);
+}
+
+}  // namespace
+
+std::vector<std::string> reasons_invalid(const Report& report) {
+  std::vector<std::string> reasons;
+  const Duration late = report.wan.lateness.quantile(kJudgedShare);
+  if (late > kAllowedLateness) {
+    reasons.push_back(fmt::format("more than 1 packet in 1000 was over {:.0f} ms late", milliseconds(kAllowedLateness)));
+  }
+  if (report.wan.kernel_drops > 0) {
+    reasons.push_back(fmt::format("the emulator lost {} packets that a link would have carried", report.wan.kernel_drops));
+  }
+  std::uint64_t overruns = 0;
+  for (const LinkCounters& link : report.wan.links) overruns += link.overrun_packets;
+  if (overruns > 0) reasons.push_back(fmt::format("the emulator had no memory for {} packets", overruns));
+  return reasons;
+}
+
+std::vector<std::string> report_lines(const Topology& topology, const Report& report) {
+  std::vector<std::string> lines;
+  for (std::size_t i = 0; i < report.wan.links.size(); ++i) {
+    lines.push_back(link_line(topology, topology.wan[i], report.wan.links[i]));
+  }
+  for (std::size_t r = 0; r < report.regions.size(); ++r) {
+    lines.push_back(fmt::format("inside {}: {} sent between hosts, {} packets dropped by NICs and uplinks",
+                                topology.regions[r].name, bytes_text(inside_bytes(topology, report, r)),
+                                report.regions[r].dropped_packets));
+  }
+  if (!report.wan.port.empty()) lines.push_back(lateness_line(report.wan));
+  for (const std::string& warning : report.wan.warnings) lines.push_back("warning: " + warning);
+  for (const std::string& reason : reasons_invalid(report)) lines.push_back("INVALID RUN: " + reason);
+  return lines;
+}
+
+std::string report_json(const Topology& topology, const Report& report) {
+  nlohmann::ordered_json json;
+  json["program"] = "longspan-lab";
+  json["topology"] = topology.source;
+  json["exit_code"] = report.exit_code;
+  json["wall_s"] = seconds(report.wall);
+  json["valid"] = reasons_invalid(report).empty();
+  json["reasons_invalid"] = reasons_invalid(report);
+  json["lateness_p999_ms"] = milliseconds(report.wan.lateness.quantile(kJudgedShare));
+  json["lateness_max_ms"] = milliseconds(report.wan.lateness.max());
+  json["realtime"] = report.wan.realtime;
+  json["port"] = report.wan.port;
+  json["user_namespace"] = report.user_namespace;
+  json["kernel_drops"] = report.wan.kernel_drops;
+  json["unroutable_packets"] = report.wan.unroutable_packets;
+  json["links"] = nlohmann::ordered_json::array();
+  for (std::size_t i = 0; i < report.wan.links.size(); ++i) {
+    const WanLink& link = topology.wan[i];
+    const LinkCounters& counters = report.wan.links[i];
+    json["links"].push_back({{"from", name_of_region(topology, link.from)},
+                             {"to", name_of_region(topology, link.to)},
+                             {"delivered_bytes", counters.delivered_bytes},
+                             {"delivered_packets", counters.delivered_packets},
+                             {"sent_bytes", counters.sent_bytes},
+                             {"dropped_packets", counters.dropped_packets},
+                             {"dropped_bytes", counters.dropped_bytes},
+                             {"lost_packets", counters.lost_packets},
+                             {"down_packets", counters.down_packets},
+                             {"largest_queue_bytes", counters.largest_queue_bytes},
+                             {"buffer_bytes", buffer_of(topology, link)},
+                             {"busy_s", seconds(counters.busy_time)},
+                             {"used_while_busy_percent", percent_busy(counters)}});
+  }
+  json["regions"] = nlohmann::ordered_json::array();
+  for (std::size_t r = 0; r < report.regions.size(); ++r) {
+    json["regions"].push_back({{"name", topology.regions[r].name},
+                               {"inside_bytes", inside_bytes(topology, report, r)},
+                               {"hosts_sent_bytes", report.regions[r].sent_bytes},
+                               {"hosts_received_bytes", report.regions[r].received_bytes},
+                               {"dropped_packets", report.regions[r].dropped_packets}});
+  }
+  return json.dump(2) + "\n";
+}
+
+}  // namespace longspan::lab

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "lab/network.hpp"
+#include "lab/wan.hpp"
+
+namespace longspan::lab {
+
+/// A run is invalid when more than one packet in a thousand came later than this.
+inline constexpr Duration kAllowedLateness = std::chrono::milliseconds(1);
+inline constexpr double kJudgedShare = 0.999;
+
+/// All that the lab counted in one run.
+struct Report {
+  WanReport wan;
+  std::vector<RegionTraffic> regions;  ///< as in Topology::regions
+  Duration wall{0};
+  int exit_code = 0;  ///< of the command
+  bool user_namespace = false;
+};
+
+/// Why what was measured on this run cannot be believed; empty when it can.
+std::vector<std::string> reasons_invalid(const Report& report);
+
+/// The lines printed at the end, each without its line end.
+std::vector<std::string> report_lines(const Topology& topology, const Report& report);
+/// The same as JSON.
+std::string report_json(const Topology& topology, const Report& report);
+
+}  // namespace longspan::lab

@@ -1,0 +1,233 @@
+#include "lab/wan.hpp"
+
+#include <fmt/format.h>
+#include <sched.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+
+namespace longspan::lab {
+namespace {
+
+/// Packets are looked at this often while they flow; it bounds the error of a delay and the load on the machine.
+constexpr Duration kRound = std::chrono::microseconds(100);
+/// One port may not keep the others waiting.
+constexpr int kReadsPerRound = 64;
+constexpr int kRealtimePriority = 20;
+
+std::size_t at(int index) { return static_cast<std::size_t>(index); }
+
+timespec to_timespec(Duration duration) {
+  const auto whole = std::chrono::duration_cast<std::chrono::seconds>(duration);
+  return {static_cast<time_t>(whole.count()), static_cast<long>((duration - whole).count())};
+}
+
+Duration to_duration(Latency latency) { return std::chrono::duration_cast<Duration>(latency); }
+
+}  // namespace
+
+Wan::Wan(const Network& network, WanOptions options)
+    : network_(network), options_(std::move(options)), lookup_(network.topology(), network.addresses()) {}
+
+Wan::~Wan() { (void)stop(); }
+
+Result<std::unique_ptr<Wan>> Wan::create(const Network& network, WanOptions options) {
+  std::sort(options.changes.begin(), options.changes.end(),
+            [](const LinkChange& a, const LinkChange& b) { return a.at < b.at; });
+  std::unique_ptr<Wan> wan(new Wan(network, std::move(options)));
+  LONGSPAN_TRY(wan->attach());
+  wan->make_links();
+  return wan;
+}
+
+Status Wan::attach() {
+  epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
+  wake_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!epoll_ || !wake_) return system_error("epoll_create1 or eventfd", errno);
+  std::vector<int> fds{wake_.get()};
+  const std::size_t regions = network_.topology().regions.size();
+  for (std::size_t r = 0; r < regions && regions > 1; ++r) {
+    const int region = static_cast<int>(r);
+    LONGSPAN_ASSIGN(auto port, open_port(options_.port, network_.router(region), network_.options().mtu));
+    LONGSPAN_TRY(network_.route_wan(region));
+    report_.port = port->kind();
+    fds.push_back(port->fd());
+    ports_.push_back(std::move(port));
+  }
+  for (const int fd : fds) {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return system_error("epoll_ctl", errno);
+  }
+  scratch_.resize(std::size_t{1} << 16);
+  return {};
+}
+
+void Wan::make_links() {
+  const Topology& topology = network_.topology();
+  const std::size_t regions = topology.regions.size();
+  link_of_pair_.assign(regions * regions, -1);
+  links_.reserve(topology.wan.size());
+  for (std::size_t i = 0; i < topology.wan.size(); ++i) {
+    const WanLink& link = topology.wan[i];
+    const WanLink* back = topology.wan_link(link.to, link.from);
+    LinkSettings settings = settings_of(link, to_duration(back != nullptr ? back->latency : link.latency));
+    // The latency of a region's uplink belongs to every packet that leaves or enters it.
+    settings.delay += to_duration(topology.regions[at(link.from)].uplink_latency) +
+                      to_duration(topology.regions[at(link.to)].uplink_latency);
+    LinkSettings ceiling = settings;
+    for (const LinkChange& change : options_.changes) {
+      if (change.link != i) continue;
+      if (change.rate) ceiling.rate = std::max(ceiling.rate, *change.rate);
+      if (change.delay) ceiling.delay = std::max(ceiling.delay, *change.delay);
+    }
+    links_.emplace_back(settings, ceiling, options_.seed * 1'000'003 + i);
+    link_of_pair_[at(link.from) * regions + at(link.to)] = static_cast<int>(i);
+  }
+}
+
+Status Wan::start() {
+  if (ports_.empty()) return {};
+  thread_ = std::thread([this] { run(); });
+  return {};
+}
+
+void Wan::start_changes(TimePoint origin) {
+  origin_ns_.store(origin.time_since_epoch().count());
+  const std::uint64_t one = 1;
+  (void)!::write(wake_.get(), &one, sizeof one);
+}
+
+WanReport Wan::stop() {
+  if (thread_.joinable()) {
+    stopping_.store(true);
+    const std::uint64_t one = 1;
+    (void)!::write(wake_.get(), &one, sizeof one);
+    thread_.join();
+    for (const auto& port : ports_) report_.kernel_drops += port->kernel_drops();
+    for (const EmulatedLink& link : links_) report_.links.push_back(link.counters());
+  }
+  report_.links.resize(links_.size());
+  return report_;
+}
+
+void Wan::take_realtime_priority() {
+  // Timers of ordinary threads may be 50 us late by design.
+  ::prctl(PR_SET_TIMERSLACK, 1);
+  if (!options_.realtime) return;
+  sched_param parameters{};
+  parameters.sched_priority = kRealtimePriority;
+  // Reset on fork: nothing that this thread might start inherits the priority.
+  report_.realtime = ::sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &parameters) == 0;
+  if (report_.realtime) return;
+  const int reason = errno;
+  ::setpriority(PRIO_PROCESS, 0, -20);
+  report_.warnings.push_back(fmt::format("{}: busy ranks may make packets late (allow it with CAP_SYS_NICE or "
+                                         "`ulimit -r {}`; sysctl kernel.sched_rt_runtime_us must not be 0)",
+                                         system_error("SCHED_FIFO was refused", reason).message(), kRealtimePriority));
+}
+
+void Wan::run() {
+  take_realtime_priority();
+  Duration lateness{0};
+  while (!stopping_.load(std::memory_order_relaxed)) {
+    const TimePoint now = Clock::now();
+    apply_changes(now);
+    const Arrivals arrivals = read_ports(now, lateness);
+    deliver(Clock::now());
+    const TimePoint round = now + kRound;
+    lateness = Duration{0};
+    if (arrivals == Arrivals::kMore) continue;
+    if (arrivals == Arrivals::kSome) {
+      // More will come at once: sleeping a fixed round instead of waking for each packet leaves the cores to the ranks.
+      const timespec until = to_timespec(round.time_since_epoch());
+      while (::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr) == EINTR) {
+      }
+      lateness = std::max(Duration{0}, Clock::now() - round);
+    } else {
+      wait_for_packets(std::min(std::max(next_due(), round), next_change()));
+    }
+  }
+}
+
+void Wan::wait_for_packets(TimePoint until) {
+  epoll_event event{};
+  if (until == TimePoint::max()) {
+    (void)::epoll_wait(epoll_.get(), &event, 1, -1);
+  } else {
+    const timespec left = to_timespec(std::max(Duration{0}, until - Clock::now()));
+    (void)::epoll_pwait2(epoll_.get(), &event, 1, &left, nullptr);
+  }
+  std::uint64_t ignored = 0;
+  (void)!::read(wake_.get(), &ignored, sizeof ignored);
+}
+
+Wan::Arrivals Wan::read_ports(TimePoint now, Duration lateness) {
+  Arrivals arrivals = Arrivals::kNone;
+  for (std::size_t region = 0; region < ports_.size(); ++region) {
+    for (int i = 0; i < kReadsPerRound; ++i) {
+      const std::size_t length = ports_[region]->receive(scratch_);
+      if (length == 0) break;
+      arrivals = std::max(arrivals, i + 1 < kReadsPerRound ? Arrivals::kSome : Arrivals::kMore);
+      route(region, std::span<const std::byte>(scratch_).first(length), now, lateness);
+    }
+  }
+  return arrivals;
+}
+
+void Wan::route(std::size_t region, std::span<const std::byte> packet, TimePoint now, Duration lateness) {
+  const int to = lookup_.destination_region(packet);
+  const int link = to < 0 ? -1 : link_of_pair_[region * ports_.size() + at(to)];
+  if (link < 0) {
+    ++report_.unroutable_packets;
+    return;
+  }
+  links_[at(link)].offer(packet, now, lateness);
+}
+
+void Wan::deliver(TimePoint now) {
+  const Topology& topology = network_.topology();
+  for (std::size_t i = 0; i < links_.size(); ++i) {
+    EmulatedLink& link = links_[i];
+    PacketPort& port = *ports_[at(topology.wan[i].to)];
+    while (link.next_due() <= now) {
+      report_.lateness.add(Clock::now() - link.next_due() + link.front_read_lateness());
+      if (!port.send(link.front())) ++report_.kernel_drops;
+      link.pop_delivered();
+    }
+  }
+}
+
+TimePoint Wan::next_due() {
+  TimePoint next = TimePoint::max();
+  for (EmulatedLink& link : links_) next = std::min(next, link.next_due());
+  return next;
+}
+
+TimePoint Wan::next_change() const {
+  const std::int64_t origin = origin_ns_.load(std::memory_order_relaxed);
+  if (origin < 0 || next_change_ >= options_.changes.size()) return TimePoint::max();
+  return TimePoint(Duration(origin)) + options_.changes[next_change_].at;
+}
+
+void Wan::apply_changes(TimePoint now) {
+  while (next_change() <= now) {
+    const LinkChange& change = options_.changes[next_change_++];
+    EmulatedLink& link = links_[change.link];
+    LinkSettings settings = link.settings();
+    if (change.rate) settings.rate = *change.rate;
+    if (change.loss) settings.loss = *change.loss;
+    if (change.delay) settings.delay = *change.delay;
+    link.change(settings, now);
+    if (change.down) link.set_down(*change.down, now);
+  }
+}
+
+}  // namespace longspan::lab

@@ -1,0 +1,145 @@
+#include "lab/wan_link.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace longspan::lab {
+namespace {
+
+constexpr std::uint64_t kDefaultBuffer = 8'000'000;
+constexpr Duration kSlot = std::chrono::milliseconds(10);
+
+Duration time_to_send(double bytes, Bandwidth rate) {
+  return Duration(static_cast<Duration::rep>(std::llround(bytes / rate.bytes_per_second * 1e9)));
+}
+
+double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+/// Room for a full queue, everything in flight and 10 ms of lateness, doubled for the headers of small packets.
+std::size_t ring_capacity(const LinkSettings& ceiling) {
+  const double in_flight = ceiling.rate.bytes_per_second * (seconds(ceiling.delay) + 0.010);
+  return static_cast<std::size_t>(2 * (in_flight + static_cast<double>(ceiling.buffer_bytes))) + (std::size_t{1} << 20);
+}
+
+}  // namespace
+
+LinkSettings settings_of(const WanLink& link, Duration reverse_delay) {
+  LinkSettings settings;
+  settings.rate = link.bandwidth;
+  settings.delay = std::chrono::duration_cast<Duration>(link.latency);
+  settings.loss = link.loss;
+  const double round_trip = seconds(settings.delay + reverse_delay);
+  const auto deep = static_cast<std::uint64_t>(2 * link.bandwidth.bytes_per_second * round_trip);
+  settings.buffer_bytes = link.buffer_bytes.value_or(std::max(kDefaultBuffer, deep));
+  return settings;
+}
+
+EmulatedLink::EmulatedLink(const LinkSettings& settings, const LinkSettings& ceiling, std::uint64_t seed)
+    : settings_(settings), ring_(ring_capacity(ceiling)), random_(seed) {}
+
+std::uint64_t EmulatedLink::queued_bytes(TimePoint now) const {
+  if (busy_until_ <= now) return 0;
+  return static_cast<std::uint64_t>(std::llround(seconds(busy_until_ - now) * settings_.rate.bytes_per_second));
+}
+
+bool EmulatedLink::lose() {
+  if (settings_.loss <= 0) return false;
+  return std::uniform_real_distribution<double>(0, 1)(random_) < settings_.loss;
+}
+
+void EmulatedLink::count_busy(TimePoint start, TimePoint end) {
+  counters_.busy_time += end - start;
+  const std::int64_t first = start.time_since_epoch() / kSlot;
+  const std::int64_t last = end.time_since_epoch() / kSlot;
+  const std::int64_t from = std::max(first, counted_slot_ + 1);
+  if (last >= from) {
+    counters_.active_time += kSlot * (last - from + 1);
+    counted_slot_ = last;
+  }
+}
+
+void EmulatedLink::offer(std::span<const std::byte> packet, TimePoint now, Duration read_lateness) {
+  ++counters_.offered_packets;
+  if (down_) {
+    ++counters_.down_packets;
+    return;
+  }
+  const std::uint64_t queue = queued_bytes(now) + packet.size();
+  if (queue > settings_.buffer_bytes) {
+    ++counters_.dropped_packets;
+    counters_.dropped_bytes += packet.size();
+    return;
+  }
+  const TimePoint starts = std::max(now, busy_until_);
+  const TimePoint departs = starts + time_to_send(static_cast<double>(packet.size()), settings_.rate);
+  // Loss is on the line, not in front of it: a lost packet has used its share of the link.
+  const bool lost = lose();
+  if (!lost) {
+    PacketRecord* record = ring_.push(packet);
+    if (record == nullptr) {
+      ++counters_.overrun_packets;
+      return;
+    }
+    record->departs = departs;
+    // A shorter delay set meanwhile must not let packets overtake.
+    record->due = std::max(departs + settings_.delay, last_due_);
+    record->read_lateness = read_lateness;
+    last_due_ = record->due;
+  } else {
+    ++counters_.lost_packets;
+  }
+  counters_.largest_queue_bytes = std::max(counters_.largest_queue_bytes, queue);
+  counters_.sent_bytes += packet.size();
+  count_busy(starts, departs);
+  busy_until_ = departs;
+}
+
+TimePoint EmulatedLink::next_due() { return ring_.empty() ? TimePoint::max() : ring_.front().due; }
+
+void EmulatedLink::pop_delivered() {
+  ++counters_.delivered_packets;
+  counters_.delivered_bytes += ring_.front().length;
+  ring_.pop();
+}
+
+void EmulatedLink::change(const LinkSettings& settings, TimePoint now) {
+  const double stretch = settings_.rate.bytes_per_second / settings.rate.bytes_per_second;
+  const auto rescale = [now, stretch](TimePoint instant) {
+    return now + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(instant - now) * stretch);
+  };
+  if (busy_until_ > now && stretch != 1.0) {
+    TimePoint last{};
+    ring_.for_each([&](PacketRecord& record) {
+      if (record.departs > now) {
+        const TimePoint departs = rescale(record.departs);
+        record.due = std::max(record.due + (departs - record.departs), last);
+        record.departs = departs;
+      }
+      last = record.due;
+      return true;
+    });
+    last_due_ = last;
+    busy_until_ = rescale(busy_until_);
+  }
+  settings_ = settings;
+}
+
+void EmulatedLink::set_down(bool down, TimePoint now) {
+  if (down && !down_) {
+    last_due_ = TimePoint{};
+    ring_.for_each([&](const PacketRecord& record) {
+      if (record.departs > now) {
+        counters_.sent_bytes -= record.length;
+      } else {
+        last_due_ = record.due;
+      }
+      return true;
+    });
+    counters_.down_packets += ring_.truncate_after(now);
+    if (busy_until_ > now) counters_.busy_time -= busy_until_ - now;
+    busy_until_ = std::min(busy_until_, now);
+  }
+  down_ = down;
+}
+
+}  // namespace longspan::lab
