@@ -32,13 +32,15 @@ void each_below(const ScheduleBuilder& b, Visit&& visit) {
   for (int k = 1; k < b.ranks(); ++k) visit((b.rank() - k + b.ranks()) % b.ranks());
 }
 
+enum class Landing { kViewed, kCopied };
+
 /// Receives everybody's copy of `own` and reduces them in rank order into `dst`.
-void gather_and_reduce(ScheduleBuilder& b, const Slice& own, const Slice& dst) {
+void gather_and_reduce(ScheduleBuilder& b, const Slice& own, const Slice& dst, Landing how = Landing::kViewed) {
   std::vector<Slice> operands(static_cast<std::size_t>(b.ranks()), own);
   each_below(b, [&](int peer) {
     Slice& landing = operands[static_cast<std::size_t>(peer)];
     landing = b.scratch(own);
-    b.recv(peer, kFirst, landing);
+    how == Landing::kViewed ? b.recv(peer, kFirst, landing) : b.recv_copied(peer, kFirst, landing);
   });
   b.reduce(dst, operands, true);
 }
@@ -61,7 +63,8 @@ void allreduce(ScheduleBuilder& b) {
 void allreduce_one_shot(ScheduleBuilder& b) {
   b.phase("exchange");
   each_above(b, [&](int peer) { b.send(peer, kFirst, b.in()); });
-  gather_and_reduce(b, b.in(), b.out());
+  // In place, everybody overwrites what everybody else reads: nobody may wait for having been read.
+  gather_and_reduce(b, b.in(), b.out(), Landing::kCopied);
 }
 
 void reduce_scatter(ScheduleBuilder& b) {
@@ -80,12 +83,9 @@ void allgather(ScheduleBuilder& b) {
 void alltoall(ScheduleBuilder& b) {
   b.phase("pairwise");
   b.copy(b.out(u32(b.rank())), b.in(u32(b.rank())));
-  for (int k = 1; k < b.ranks(); ++k) {
-    const int to = (b.rank() + k) % b.ranks();
-    const int from = (b.rank() - k + b.ranks()) % b.ranks();
-    b.send(to, kFirst, b.in(u32(to)));
-    b.recv(from, kFirst, b.out(u32(from)));
-  }
+  // In place, block j is sent to j before j's takes its place.
+  each_above(b, [&](int peer) { b.send(peer, kFirst, b.in(u32(peer))); });
+  each_below(b, [&](int peer) { b.recv(peer, kFirst, b.out(u32(peer))); });
 }
 
 void broadcast(ScheduleBuilder& b, int root) {
@@ -176,6 +176,12 @@ class Direct final : public Algorithm {
   std::vector<std::string> variants(const CollectiveShape& shape, const Cluster& cluster) const override {
     if (shape.kind == Collective::kAllReduce && cluster.size() > 1) return {"", std::string(kOneShot)};
     return {""};
+  }
+
+  std::size_t flow_count(const CollectiveShape& shape, const Cluster& cluster, std::string_view variant) const override {
+    const auto n = static_cast<std::size_t>(cluster.size());
+    if (has_root(shape.kind) || shape.kind == Collective::kBarrier) return n;
+    return n * n * (shape.kind == Collective::kAllReduce && variant != kOneShot ? 2 : 1);
   }
 
   std::vector<Stage> stages(const CollectiveShape& shape, const Cluster& cluster,

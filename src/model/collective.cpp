@@ -75,6 +75,32 @@ std::size_t chunk_edge(std::size_t count, std::uint32_t chunk, std::uint32_t chu
   return scaled(count, chunk, chunks, element_size);
 }
 
+bool in_place_alias(const CollectiveShape& shape, int ranks, int rank, const Slice& slice, Slice& alias) noexcept {
+  if (slice.buffer != BufferKind::kOut || blocks_in(shape, ranks, rank) == 0) return false;
+  const auto own = static_cast<std::uint32_t>(rank);
+  alias = slice;
+  alias.buffer = BufferKind::kIn;
+  switch (shape.kind) {
+    case Collective::kAllReduce:
+    case Collective::kReduce:
+    case Collective::kBroadcast:
+    case Collective::kAllToAll: return true;
+    case Collective::kAllGather:
+    case Collective::kGather:
+      if (slice.block > own || own >= slice.block + slice.blocks) return false;
+      alias.block = 0;
+      alias.blocks = 1;
+      return true;
+    case Collective::kReduceScatter:
+    case Collective::kScatter:
+      alias.block = own;
+      alias.blocks = 1;
+      return true;
+    case Collective::kBarrier: break;
+  }
+  return false;
+}
+
 ElementRange elements_of(Fraction begin, Fraction end, std::size_t count, std::uint32_t chunk, std::uint32_t chunks,
                          std::size_t element_size) noexcept {
   const std::size_t low = chunk_edge(count, chunk, chunks, element_size);

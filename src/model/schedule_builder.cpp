@@ -52,33 +52,6 @@ std::vector<ScheduleBuilder::Access>& ScheduleBuilder::accesses_of(BufferKind bu
   return scratch_[index(area)];
 }
 
-bool ScheduleBuilder::alias_of(const Slice& slice, Slice& alias) const {
-  // What is the same memory when the call is in place, as in NCCL and MPI: see docs/architecture.md.
-  const auto rank = static_cast<std::uint32_t>(schedule_.rank);
-  if (slice.buffer != BufferKind::kOut) return false;
-  alias = slice;
-  alias.buffer = BufferKind::kIn;
-  switch (schedule_.shape.kind) {
-    case Collective::kAllReduce:
-    case Collective::kReduce:
-    case Collective::kBroadcast:
-    case Collective::kAllToAll: return true;
-    case Collective::kAllGather:
-    case Collective::kGather:
-      if (slice.block > rank || rank >= slice.block + slice.blocks) return false;
-      alias.block = 0;
-      alias.blocks = 1;
-      return true;
-    case Collective::kReduceScatter:
-    case Collective::kScatter:
-      alias.block = rank;
-      alias.blocks = 1;
-      return true;
-    case Collective::kBarrier: break;
-  }
-  return false;
-}
-
 void ScheduleBuilder::depend_on(const Slice& slice, bool writes, std::vector<Dependency>& found) {
   const std::uint32_t blocks = slice.buffer == BufferKind::kScratch ? 1 : slice.blocks;
   for (std::uint32_t b = 0; b < blocks; ++b) {
@@ -120,7 +93,8 @@ std::uint32_t ScheduleBuilder::add(Step step, std::span<const Slice> reads, cons
   }
   if (write != nullptr) {
     depend_on(*write, true, found);
-    if (Slice alias; alias_of(*write, alias)) depend_on(alias, true, found);
+    Slice alias;
+    if (in_place_alias(schedule_.shape, schedule_.ranks, schedule_.rank, *write, alias)) depend_on(alias, true, found);
     if (write->blocks > 1) schedule_.chunkable = false;
     step.dst = *write;
   }
@@ -163,6 +137,11 @@ std::uint32_t ScheduleBuilder::recv(int peer, std::uint32_t stream, const Slice&
   step.channel = channel_to(peer, step.tier);
   schedule_.channels[index(step.channel)].recv_share += share_of(destination);
   return add(step, {}, &destination);
+}
+
+std::uint32_t ScheduleBuilder::recv_copied(int peer, std::uint32_t stream, const Slice& destination) {
+  copied_.push_back(recv(peer, stream, destination));
+  return copied_.back();
 }
 
 std::uint32_t ScheduleBuilder::send_signal(int peer, std::uint32_t stream, std::span<const std::uint32_t> after) {
@@ -233,6 +212,7 @@ Schedule ScheduleBuilder::finish() {
     viewable[i] = steps[i].kind == StepKind::kRecv && !steps[i].signal && steps[i].dst.buffer == BufferKind::kScratch &&
                   steps[i].dst.blocks == 1;
   }
+  for (const std::uint32_t id : copied_) viewable[index(id)] = false;
   for (const Step& step : steps) {
     for (std::uint32_t k = 0; k < step.operands_count; ++k) {
       Operand& operand = schedule_.operands[index(step.operands_begin + k)];

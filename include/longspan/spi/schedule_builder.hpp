@@ -45,6 +45,11 @@ class ScheduleBuilder {
 
   std::uint32_t send(int peer, std::uint32_t stream, const Slice& source);
   std::uint32_t recv(int peer, std::uint32_t stream, const Slice& destination);
+  /// A recv that never leaves its bytes with the sender (Step::view_ok stays false): for exchanges in which both sides
+  /// overwrite what they sent with what they got, where each would wait for the other to have read it.
+  std::uint32_t recv_copied(int peer, std::uint32_t stream, const Slice& destination);
+  /// Says that this schedule must run as one chunk. Ranks must agree: call it on all if a slice of any spans blocks.
+  void whole_messages() { schedule_.chunkable = false; }
   /// A message without bytes.
   std::uint32_t send_signal(int peer, std::uint32_t stream, std::span<const std::uint32_t> after);
   std::uint32_t recv_signal(int peer, std::uint32_t stream);
@@ -78,6 +83,7 @@ class ScheduleBuilder {
   Schedule schedule_;
   // Per buffer and block (or scratch area): the accesses that later steps may still depend on.
   std::vector<std::vector<Access>> in_, out_, scratch_;
+  std::vector<std::uint32_t> copied_;  ///< recvs that must not be views
 };
 
 }  // namespace longspan::spi
