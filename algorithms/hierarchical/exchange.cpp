@@ -10,7 +10,8 @@ namespace {
 int distance(int from, int to, int ranks) { return (to - from + ranks) % ranks; }
 
 // Where each source's operand for a part of the result lies, in ascending order.
-std::vector<Holding> collect(Wire& wire, const Partition& owners, std::span<const Source> sources) {
+std::vector<Holding> collect(Wire& wire, const Partition& owners, std::span<const Source> sources,
+                             std::uint32_t block) {
   const int me = wire.rank();
   const int ranks = wire.builder().ranks();
   struct Arrival {
@@ -36,7 +37,7 @@ std::vector<Holding> collect(Wire& wire, const Partition& owners, std::span<cons
     return distance(a.piece.from, me, ranks) < distance(b.piece.from, me, ranks);
   });
   for (const Arrival& arrival : arrivals) {
-    const Slice extent = spi::ScheduleBuilder::in(0, arrival.piece.span.begin, arrival.piece.span.end);
+    const Slice extent = spi::ScheduleBuilder::in(block, arrival.piece.span.begin, arrival.piece.span.end);
     operands[arrival.source][arrival.entry].slice = wire.recv_scratch(arrival.piece.from, extent);
   }
   return operands;
@@ -82,8 +83,8 @@ Place in_scratch(Wire& wire) {
 }  // namespace
 
 Holding reduce_owned(Wire& wire, const Partition& owners, std::span<const Source> sources, const Place& place,
-                     bool final_value) {
-  const std::vector<Holding> operands = collect(wire, owners, sources);
+                     bool final_value, std::uint32_t block) {
+  const std::vector<Holding> operands = collect(wire, owners, sources, block);
   Holding result;
   std::vector<std::size_t> at(operands.size(), 0);
   for (const Segment& segment : owners) {

@@ -22,9 +22,10 @@ struct Source {
 };
 
 /// Reduces, on the parts of [0, 1) that `owners` gives to this rank, what the sources hold, in their order: receives what
-/// others hold, then one n-ary reduction per stretch between changes of holder. Returns where the results lie.
+/// others hold, then one n-ary reduction per stretch between changes of holder. Returns where the results lie. `block` of
+/// the input is what is reduced.
 Holding reduce_owned(Wire& wire, const Partition& owners, std::span<const Source> sources, const Place& place,
-                     bool final_value);
+                     bool final_value, std::uint32_t block = 0);
 
 /// Sends to each owner what this rank holds of its part (its own excepted), the nearest following rank first, so that
 /// not all begin with the same receiver.

@@ -56,12 +56,22 @@ bool reachable(const CollectiveShape& shape, const Cluster& cluster) {
 const Family* family_of(Collective kind) {
   static const Family allreduce = allreduce_family();
   static const Family rooted = rooted_family();
+  static const Family allgather = allgather_family();
+  static const Family reduce_scatter = reduce_scatter_family();
+  static const Family routed = routed_family();
+  static const Family barrier = barrier_family();
   switch (kind) {
     case Collective::kAllReduce: return &allreduce;
     case Collective::kBroadcast:
     case Collective::kReduce: return &rooted;
-    default: return nullptr;
+    case Collective::kAllGather: return &allgather;
+    case Collective::kReduceScatter: return &reduce_scatter;
+    case Collective::kGather:
+    case Collective::kScatter:
+    case Collective::kAllToAll: return &routed;
+    case Collective::kBarrier: return &barrier;
   }
+  return nullptr;
 }
 
 class Hierarchical final : public spi::Algorithm {

@@ -18,7 +18,7 @@ struct Request {
   std::string_view variant;
 
   bool is(std::string_view name) const noexcept { return variant == name; }
-  std::string label() const { return "hierarchical:" + std::string(variant); }
+  std::string label() const { return variant.empty() ? "hierarchical" : "hierarchical:" + std::string(variant); }
 };
 
 /// A family of collectives built alike, one per source file.
@@ -30,6 +30,10 @@ struct Family {
 
 Family allreduce_family();       ///< allreduce.cpp
 Family rooted_family();          ///< rooted.cpp: broadcast, reduce
+Family allgather_family();       ///< allgather.cpp
+Family reduce_scatter_family();  ///< reduce_scatter.cpp
+Family routed_family();          ///< routed.cpp: gather, scatter, alltoall
+Family barrier_family();         ///< barrier.cpp
 
 /// Facts that decide which variants apply.
 struct Outline {

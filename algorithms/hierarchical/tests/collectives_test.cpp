@@ -49,6 +49,12 @@ void holds_everywhere(Collective kind) {
 TEST_CASE("allreduce gives every rank the same sum of everyone") { holds_everywhere(Collective::kAllReduce); }
 TEST_CASE("broadcast gives every rank the root's data") { holds_everywhere(Collective::kBroadcast); }
 TEST_CASE("reduce gives the root the sum of everyone") { holds_everywhere(Collective::kReduce); }
+TEST_CASE("allgather gives every rank everyone's block") { holds_everywhere(Collective::kAllGather); }
+TEST_CASE("reduce-scatter gives every rank the sum of its block") { holds_everywhere(Collective::kReduceScatter); }
+TEST_CASE("gather gives the root everyone's block") { holds_everywhere(Collective::kGather); }
+TEST_CASE("scatter gives every rank its block of the root") { holds_everywhere(Collective::kScatter); }
+TEST_CASE("alltoall gives every rank everyone's block for it") { holds_everywhere(Collective::kAllToAll); }
+TEST_CASE("barrier ends on every rank") { holds_everywhere(Collective::kBarrier); }
 
 TEST_CASE("two regions of two hosts: one message each way per tier and nothing else") {
   const Cluster cluster = cluster_of({"1 1", "1 1"});
