@@ -1,0 +1,293 @@
+#include <fmt/format.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "base/log.hpp"
+#include "bootstrap/rendezvous_messages.hpp"
+#include "bootstrap/rendezvous_sides.hpp"
+
+namespace longspan::bootstrap {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr std::chrono::seconds kStrangerLimit{10};  // for a connection to say who it is
+constexpr std::size_t kMaxStrangers = 256;          // open at once; the oldest goes first
+constexpr milliseconds kFarewell{1000};             // to hand out the news of a failure
+
+/// A rank that came, or somebody who has not said yet.
+struct Guest {
+  Fd fd;
+  FrameReader reader{kMaxHello};
+  FrameWriter writer;
+  std::string from;
+  Address address;
+  TimePoint since;
+  std::optional<Hello> hello;
+  bool gone = false;
+};
+
+/// Rank 0 waits for all ranks, then gives everyone the answer.
+class Gatherer {
+ public:
+  Gatherer(MeetingPlace& place, RendezvousRequest request)
+      : place_(place), request_(std::move(request)), size_(request_.launch.size), deadline_(request_.deadline) {}
+
+  Result<Rendezvous> run() {
+    LONGSPAN_ASSIGN(listener_, place_.open(deadline_));
+    ranks_.resize(static_cast<std::size_t>(size_));
+    const Status came = wait_for_all();
+    place_.close();
+    // Before the answer goes out: a rank that has it may at once look for the next rendezvous on this port.
+    listener_.reset();
+    strangers_.clear();
+    if (!came.ok()) return fail(came);
+    Rendezvous r = collect();
+    if (request_.make_context) {
+      auto context = request_.make_context(r.payloads);
+      if (!context.ok()) return fail(context.status());
+      r.context = std::move(*context);
+    }
+    choose_standby(r);
+    broadcast(encode_joined(r));
+    if (const Status sent = flush_all(std::max(deadline_, Clock::now() + kFarewell)); !sent.ok()) return fail(sent);
+    for (std::size_t i = 0; i < ranks_.size(); ++i) {
+      r.links.to_rank.emplace_back(i == 0 ? Fd() : std::move(ranks_[i]->fd));
+    }
+    return r;
+  }
+
+ private:
+  Status wait_for_all() {
+    while (count_present() < size_) {
+      if (Clock::now() >= deadline_) return missing();
+      std::vector<pollfd> polls = {{listener_.get(), POLLIN, 0}};
+      for (const auto& g : strangers_) polls.push_back({g->fd.get(), POLLIN, 0});
+      for (const auto& g : ranks_) {
+        if (g) polls.push_back({g->fd.get(), static_cast<short>(g->writer.empty() ? POLLIN : POLLIN | POLLOUT), 0});
+      }
+      ::poll(polls.data(), polls.size(), poll_timeout_ms(Clock::now(), deadline_, 1000));
+      accept_all();
+      LONGSPAN_TRY(hear_strangers());
+      LONGSPAN_TRY(hear_ranks());
+    }
+    return {};
+  }
+
+  int count_present() const {
+    return 1 + static_cast<int>(std::count_if(ranks_.begin(), ranks_.end(), [](const auto& g) { return g != nullptr; }));
+  }
+
+  void accept_all() {
+    while (true) {
+      auto guest = std::make_unique<Guest>();
+      guest->fd = accept_from(listener_.get());
+      if (!guest->fd.valid()) return;
+      guest->address = peer_address(guest->fd.get());
+      guest->from = guest->address.text();
+      guest->since = Clock::now();
+      strangers_.push_back(std::move(guest));
+      if (strangers_.size() > kMaxStrangers) {
+        drop(*strangers_.front(), "too many connections that do not say who they are");
+        strangers_.erase(strangers_.begin());
+      }
+    }
+  }
+
+  void drop(Guest& guest, std::string_view why) {
+    ++dropped_;
+    last_dropped_ = fmt::format("{} ({})", guest.from, why);
+    log::debug("rendezvous: dropped {}", last_dropped_);
+    guest.gone = true;
+  }
+
+  Status hear_strangers() {
+    for (auto& guest : strangers_) {
+      switch (guest->reader.read(guest->fd.get())) {
+        case FrameReader::State::kNeedMore:
+          if (Clock::now() - guest->since > kStrangerLimit) drop(*guest, "said nothing");
+          break;
+        case FrameReader::State::kClosed: drop(*guest, "closed before it said who it is"); break;
+        case FrameReader::State::kMalformed: drop(*guest, "speaks another protocol"); break;
+        case FrameReader::State::kFrame: LONGSPAN_TRY(meet(guest)); break;
+      }
+    }
+    std::erase_if(strangers_, [](const auto& g) { return g == nullptr || g->gone; });
+    return {};
+  }
+
+  /// A failure ends the rendezvous for all.
+  Status meet(std::unique_ptr<Guest>& guest) {
+    const Frame frame = guest->reader.take();
+    auto hello = decode_hello(frame);
+    if (!hello.ok()) {
+      drop(*guest, hello.status().message());
+      return {};
+    }
+    if (hello->run_id != request_.launch.run_id) {
+      guest->writer.push(make_frame(static_cast<std::uint16_t>(RendezvousMessage::kRetry), ""));
+      guest->writer.flush(guest->fd.get());
+      drop(*guest, fmt::format("rank {} of another job, run id '{}'", hello->rank, hello->run_id));
+      return {};
+    }
+    const Status fits = check(*hello, frame.version, *guest);
+    if (!fits.ok()) {
+      guest->writer.push(encode_failure(fits));
+      guest->writer.flush(guest->fd.get());
+      return fits;
+    }
+    deadline_ = std::min(deadline_, Clock::now() + milliseconds(hello->remaining_ms));
+    guest->hello = std::move(*hello);
+    guest->writer.push(make_frame(static_cast<std::uint16_t>(RendezvousMessage::kWelcome), ""));
+    guest->writer.flush(guest->fd.get());
+    ranks_[static_cast<std::size_t>(guest->hello->rank)] = std::move(guest);
+    return {};
+  }
+
+  Status check(const Hello& hello, std::uint16_t version, const Guest& guest) const {
+    const auto who = fmt::format("rank {} (host {}, process {}, from {})", hello.rank, hello.host, hello.pid, guest.from);
+    if (version != kProtocolVersion) {
+      return Status(StatusCode::kMismatch,
+                    fmt::format("rank {} (from {}) speaks version {} of longspan's protocol, rank 0 version {}: install the "
+                                "same longspan everywhere",
+                                hello.rank, guest.from, version, kProtocolVersion));
+    }
+    if (hello.size != size_) {
+      return Status(StatusCode::kMismatch,
+                    fmt::format("{} was started with WORLD_SIZE={}, rank 0 (host {}) with {}", who, hello.size,
+                                request_.host, size_));
+    }
+    if (hello.rank < 0 || hello.rank >= size_) {
+      return Status(StatusCode::kInvalidArgument, fmt::format("{} is not in 0..{}", who, size_ - 1));
+    }
+    if (hello.rank == 0) return Status(StatusCode::kMismatch, twice(0, request_.host, who));
+    const auto& present = ranks_[static_cast<std::size_t>(hello.rank)];
+    if (present && present->hello->nonce != hello.nonce) {
+      const Hello& first = *present->hello;
+      return Status(StatusCode::kMismatch,
+                    twice(hello.rank, fmt::format("{}, process {}, from {}", first.host, first.pid, present->from), who));
+    }
+    return {};
+  }
+
+  static std::string twice(int rank, std::string_view first, std::string_view second) {
+    return fmt::format("two processes claim to be rank {}: the one on host {}, and {}", rank, first, second);
+  }
+
+  Status hear_ranks() {
+    for (auto& guest : ranks_) {
+      if (!guest) continue;
+      guest->writer.flush(guest->fd.get());
+      if (guest->reader.read(guest->fd.get()) == FrameReader::State::kNeedMore) continue;
+      const auto who = fmt::format("rank {} (host {})", guest->hello->rank, guest->hello->host);
+      guest.reset();
+      return Status(StatusCode::kPeerLost,
+                    fmt::format("{} came and ended before all ranks had come; {}", who, who_came()));
+    }
+    return {};
+  }
+
+  std::string who_came() const {
+    std::vector<int> present = {0};
+    std::vector<int> absent;
+    for (int i = 1; i < size_; ++i) (ranks_[static_cast<std::size_t>(i)] ? present : absent).push_back(i);
+    return fmt::format("of {} ranks, {} came: {}; missing: {}", size_, present.size(), describe_ranks(present),
+                       describe_ranks(absent));
+  }
+
+  Status missing() const {
+    const double waited = std::chrono::duration<double>(Clock::now() - start_).count();
+    std::string text = fmt::format("rendezvous at {}: {}, after {:.1f} s; start the missing ranks with this address, and see "
+                                   "that their hosts reach it",
+                                   place_.describe(), who_came(), waited);
+    if (dropped_ > 0) text += fmt::format(" ({} connections were not ours; the last: {})", dropped_, last_dropped_);
+    return Status(StatusCode::kTimeout, std::move(text));
+  }
+
+  Rendezvous collect() {
+    Rendezvous r;
+    r.size = size_;
+    r.job = random_number();
+    r.hosts.push_back(request_.host);
+    r.payloads.push_back(std::move(request_.payload));
+    for (std::size_t i = 1; i < ranks_.size(); ++i) {
+      r.hosts.push_back(ranks_[i]->hello->host);
+      r.payloads.push_back(std::move(ranks_[i]->hello->payload));
+    }
+    return r;
+  }
+
+  /// The first rank on another host, so that one machine's end takes only one of the two; and one that others can reach.
+  void choose_standby(Rendezvous& r) const {
+    if (size_ <= 2) return;
+    const auto score = [&](int rank) {
+      const Guest& g = *ranks_[static_cast<std::size_t>(rank)];
+      return (g.address.loopback() ? 0 : 2) + (g.hello->host != request_.host ? 1 : 0);
+    };
+    int best = 1;
+    for (int i = 2; i < size_; ++i) {
+      if (score(i) > score(best)) best = i;
+    }
+    const Guest& g = *ranks_[static_cast<std::size_t>(best)];
+    Address at = g.address;
+    if (at.family() == AF_UNIX) at = *parse_ip("127.0.0.1", 0);
+    at.set_port(g.hello->control_port);
+    r.links.standby = best;
+    r.links.standby_at.push_back(at);
+  }
+
+  void broadcast(std::string frame) {
+    const auto shared = std::make_shared<const std::string>(std::move(frame));
+    for (auto& guest : ranks_) {
+      if (guest) guest->writer.push(shared);
+    }
+  }
+
+  Status flush_all(TimePoint until) {
+    while (true) {
+      std::vector<pollfd> polls;
+      for (auto& guest : ranks_) {
+        if (!guest || guest->writer.empty()) continue;
+        if (!guest->writer.flush(guest->fd.get())) {
+          guest->writer = FrameWriter();
+          const auto who = fmt::format("rank {} (host {})", guest->hello->rank, guest->hello->host);
+          return Status(StatusCode::kPeerLost, fmt::format("{} ended before it had rank 0's answer", who));
+        }
+        if (!guest->writer.empty()) polls.push_back({guest->fd.get(), POLLOUT, 0});
+      }
+      if (polls.empty()) return {};
+      if (Clock::now() >= until) return Status(StatusCode::kTimeout, "rank 0's answer could not be sent to all ranks in time");
+      ::poll(polls.data(), polls.size(), poll_timeout_ms(Clock::now(), until));
+    }
+  }
+
+  /// Tells every rank that came why this ends, and returns it.
+  Status fail(const Status& why) {
+    broadcast(encode_failure(why));
+    const TimePoint until = Clock::now() + kFarewell;
+    while (!flush_all(until).ok() && Clock::now() < until) {
+    }
+    return why;
+  }
+
+  MeetingPlace& place_;
+  RendezvousRequest request_;
+  int size_;
+  TimePoint deadline_;
+  TimePoint start_ = Clock::now();
+  Fd listener_;
+  std::vector<std::unique_ptr<Guest>> strangers_;
+  std::vector<std::unique_ptr<Guest>> ranks_;  // [0] stays empty
+  std::size_t dropped_ = 0;
+  std::string last_dropped_;
+};
+
+}  // namespace
+
+Result<Rendezvous> gather_ranks(MeetingPlace& place, RendezvousRequest request) {
+  return Gatherer(place, std::move(request)).run();
+}
+
+}  // namespace longspan::bootstrap

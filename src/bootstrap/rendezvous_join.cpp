@@ -1,0 +1,159 @@
+#include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/log.hpp"
+#include "bootstrap/rendezvous_messages.hpp"
+#include "bootstrap/rendezvous_sides.hpp"
+
+namespace longspan::bootstrap {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kFirstTry{250};   // how long one address may take to answer, at first
+constexpr milliseconds kLongestTry{4000};
+constexpr milliseconds kPause{20};       // between two rounds over all addresses
+constexpr milliseconds kLongestPause{500};
+// Rank 0 ends the rendezvous at the earliest deadline; its word needs time to arrive.
+constexpr milliseconds kGrace{1500};
+
+/// One rank looks for rank 0, introduces itself, and waits for the answer.
+class Joiner {
+ public:
+  Joiner(MeetingPlace& place, RendezvousRequest request) : place_(place), request_(std::move(request)) {
+    hello_.run_id = request_.launch.run_id;
+    hello_.rank = request_.launch.rank;
+    hello_.size = request_.launch.size;
+    hello_.nonce = random_number();
+    hello_.pid = static_cast<std::uint32_t>(::getpid());
+    hello_.host = request_.host;
+    hello_.payload = std::move(request_.payload);
+  }
+
+  Result<Rendezvous> run() {
+    LONGSPAN_ASSIGN(listener_, listen_on_port(0));
+    hello_.control_port = local_address(listener_.get()).port();
+    milliseconds pause = kPause;
+    milliseconds patience = kFirstTry;
+    while (Clock::now() < request_.deadline) {
+      auto met = try_once(patience);
+      if (!met.ok()) return met.status();
+      if (met->valid()) return await_all(std::move(*met));
+      warn_once();
+      ::poll(nullptr, 0, poll_timeout_ms(Clock::now(), std::min(request_.deadline, Clock::now() + pause)));
+      pause = std::min(pause * 2, kLongestPause);
+      patience = std::min(patience * 2, kLongestTry);
+    }
+    return Status(StatusCode::kTimeout,
+                  fmt::format("rank {} (host {}) did not reach rank 0 at {} within {:.1f} s: {}; is rank 0 running there, "
+                              "and is the port open?",
+                              hello_.rank, hello_.host, place_.describe(), seconds_since_start(), last_problem_));
+  }
+
+ private:
+  double seconds_since_start() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
+
+  /// The connection to rank 0; an invalid one: try again. A failure is final.
+  Result<Fd> try_once(milliseconds patience) {
+    auto addresses = place_.find(std::min(request_.deadline, Clock::now() + kLongestTry));
+    if (!addresses.ok()) {
+      last_problem_ = addresses.status().message();
+      return Fd();
+    }
+    for (const Address& address : *addresses) {
+      const TimePoint until = std::min(request_.deadline, Clock::now() + patience);
+      auto connected = connect_to(address, until);
+      if (!connected.ok()) {
+        last_problem_ = connected.status().message();
+        continue;
+      }
+      auto greeted = greet(connected->get(), address, std::max(until, std::min(request_.deadline, Clock::now() + kGrace)));
+      if (!greeted.ok()) return greeted.status();
+      if (*greeted) return std::move(*connected);
+    }
+    return Fd();
+  }
+
+  /// True when rank 0 has counted this rank; false when what answers is not our rank 0.
+  Result<bool> greet(int fd, const Address& address, TimePoint until) {
+    const auto left = std::chrono::duration_cast<milliseconds>(request_.deadline - Clock::now()).count();
+    hello_.remaining_ms = static_cast<std::uint32_t>(std::clamp<std::int64_t>(left, 1, UINT32_MAX));
+    if (const Status sent = send_all(fd, encode(hello_), until); !sent.ok()) {
+      last_problem_ = fmt::format("{}: {}", address.text(), sent.message());
+      return false;
+    }
+    reader_ = FrameReader(kMaxContext);
+    auto frame = next_frame(fd, until);
+    if (!frame.ok()) {
+      last_problem_ = fmt::format("{}: what listens there did not answer as a rank 0 of longspan does ({})",
+                                  address.text(), frame.status().message());
+      return false;
+    }
+    switch (static_cast<RendezvousMessage>(frame->type)) {
+      case RendezvousMessage::kWelcome: return true;
+      case RendezvousMessage::kFailed: return decode_failure(frame->body);
+      default: break;
+    }
+    last_problem_ = fmt::format("{} is rank 0 of another job", address.text());
+    return false;
+  }
+
+  Result<Frame> next_frame(int fd, TimePoint until) {
+    while (true) {
+      switch (reader_.read(fd)) {
+        case FrameReader::State::kFrame: return reader_.take();
+        case FrameReader::State::kMalformed: return Status(StatusCode::kInvalidArgument, "it speaks another protocol");
+        case FrameReader::State::kClosed: return Status(StatusCode::kPeerLost, "it closed the connection");
+        case FrameReader::State::kNeedMore: break;
+      }
+      if (!wait_ready(fd, POLLIN, until)) return Status(StatusCode::kTimeout, "no answer");
+    }
+  }
+
+  Result<Rendezvous> await_all(Fd link) {
+    auto frame = next_frame(link.get(), request_.deadline + kGrace);
+    if (!frame.ok()) {
+      return Status(frame.status().code(),
+                    fmt::format("rank {} (host {}) reached rank 0 at {}, but then {} before all ranks had come",
+                                hello_.rank, hello_.host, place_.describe(), frame.status().message()));
+    }
+    if (frame->type == static_cast<std::uint16_t>(RendezvousMessage::kFailed)) return decode_failure(frame->body);
+    if (frame->type != static_cast<std::uint16_t>(RendezvousMessage::kJoined)) {
+      return Status(StatusCode::kInternal, fmt::format("rank 0 sent message {} in place of its answer", frame->type));
+    }
+    Rendezvous r;
+    r.rank = hello_.rank;
+    r.size = hello_.size;
+    LONGSPAN_TRY(decode_joined(frame->body, r));
+    r.links.to_rank.resize(1);
+    r.links.to_rank[0] = std::move(link);
+    if (r.links.standby == r.rank) r.links.standby_listener = std::move(listener_);
+    return r;
+  }
+
+  void warn_once() {
+    if (warned_ || Clock::now() - start_ < std::chrono::seconds(5)) return;
+    warned_ = true;
+    log::warn("rank {} still waits for rank 0 at {}: {}", hello_.rank, place_.describe(), last_problem_);
+  }
+
+  MeetingPlace& place_;
+  RendezvousRequest request_;
+  Hello hello_;
+  Fd listener_;
+  FrameReader reader_{kMaxContext};
+  TimePoint start_ = Clock::now();
+  std::string last_problem_ = "the deadline passed at once";
+  bool warned_ = false;
+};
+
+}  // namespace
+
+Result<Rendezvous> join_ranks(MeetingPlace& place, RendezvousRequest request) {
+  return Joiner(place, std::move(request)).run();
+}
+
+}  // namespace longspan::bootstrap
