@@ -79,7 +79,7 @@ struct Step {
   std::uint16_t phase = 0;  ///< index into the algorithm's stages
   bool signal = false;
   bool post_scale = false;  ///< kReduce: this makes the final value; avg divides here, before rounding
-  bool view_ok = false;     ///< kRecv: only reduces and copies read it, so a peer view serves
+  bool view_ok = false;     ///< kRecv inside a host: only reduces and copies read it, so a peer view serves
   std::int32_t peer = -1;
   std::uint32_t stream = 0;
   std::uint32_t channel = 0;  ///< kSend, kRecv: index into Schedule::channels

@@ -209,8 +209,9 @@ Schedule ScheduleBuilder::finish() {
   auto& steps = schedule_.steps;
   std::vector<bool> viewable(steps.size(), false);
   for (std::size_t i = 0; i < steps.size(); ++i) {
-    viewable[i] = steps[i].kind == StepKind::kRecv && !steps[i].signal && steps[i].dst.buffer == BufferKind::kScratch &&
-                  steps[i].dst.blocks == 1;
+    // Only inside a host can memory be mapped; further away a view would only make the sender wait for its reader.
+    viewable[i] = steps[i].kind == StepKind::kRecv && steps[i].tier == Tier::kHost && !steps[i].signal &&
+                  steps[i].dst.buffer == BufferKind::kScratch && steps[i].dst.blocks == 1;
   }
   for (const std::uint32_t id : copied_) viewable[index(id)] = false;
   for (const Step& step : steps) {

@@ -84,6 +84,12 @@ Status check_stages(std::span<const Schedule> all_ranks, std::span<const spi::St
   for (Observed& phase : phases) phase.reduced.resize(all_ranks.size());
   for (const StepRef at : program.order) {
     const Step& s = program.step(at);
+    const bool moves = s.kind == StepKind::kSend || s.kind == StepKind::kRecv;
+    if (s.phase >= phases.size()) {
+      // A rank alone has nothing to price, and needs no phase.
+      if (!moves) continue;
+      return defect(where(program, at) + ": is in no phase");
+    }
     Observed& phase = phases[s.phase];
     const auto reads = operands(all_ranks[at.rank], s);
     if (s.kind == StepKind::kSend) {

@@ -283,6 +283,7 @@ TEST_CASE("ranks that wait until all others have read what they overwrite are a 
 TEST_CASE("a view that is read as something else is caught") {
   auto all = good(Collective::kAllReduce);
   const Step& reduce = nth(all[1], StepKind::kReduce);
+  for (Step& step : all[1].steps) step.view_ok = step.kind == StepKind::kRecv;
   all[1].operands[reduce.operands_begin].from_recv = -1;
   CHECK_THAT(defect_of(all), Contains("rank 1") && Contains("as if step -1 had written it"));
 }
