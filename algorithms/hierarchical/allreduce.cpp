@@ -83,7 +83,7 @@ void build_duplicate(Wire& wire, const Tiers& tiers) {
   const auto mine = static_cast<std::size_t>(std::find(gateways.begin(), gateways.end(), me) - gateways.begin());
   for (int other = 0; other < regions && tiers.carries(me); ++other) {
     if (other == home) continue;
-    sums[static_cast<std::size_t>(other)] = wire.recv_scratch(server_of(tiers, other, mine), B::in());
+    sums[static_cast<std::size_t>(other)] = wire.recv_copied(server_of(tiers, other, mine), B::in());
   }
   if (tiers.carries(me)) wire.builder().reduce(B::out(), sums, true);
 

@@ -38,7 +38,9 @@ std::vector<Holding> collect(Wire& wire, const Partition& owners, std::span<cons
   });
   for (const Arrival& arrival : arrivals) {
     const Slice extent = spi::ScheduleBuilder::in(block, arrival.piece.span.begin, arrival.piece.span.end);
-    operands[arrival.source][arrival.entry].slice = wire.recv_scratch(arrival.piece.from, extent);
+    Slice& slice = operands[arrival.source][arrival.entry].slice;
+    slice = sources[arrival.source].copied ? wire.recv_copied(arrival.piece.from, extent)
+                                           : wire.recv_scratch(arrival.piece.from, extent);
   }
   return operands;
 }
@@ -134,7 +136,9 @@ Holding exchange_regions(Wire& wire, const Tiers& tiers, const Holding& mine, co
   wire.phase(kExchangeName);
   const Partition& here = tiers.region(home).partition;
   std::vector<Source> sources;
-  for (int k = 0; k < count; ++k) sources.push_back(Source{&tiers.region(k).partition, k == home ? &mine : nullptr});
+  for (int k = 0; k < count; ++k) {
+    sources.push_back(Source{&tiers.region(k).partition, k == home ? &mine : nullptr, true});
+  }
   for (int k = 1; k < count && only < 0; ++k) {
     send_owned(wire, tiers.region((home + k) % count).partition, mine);
   }

@@ -19,6 +19,7 @@ using Place = std::function<Slice(const Interval&)>;
 struct Source {
   const Partition* holders = nullptr;
   const Holding* mine = nullptr;  ///< nullptr when this rank holds nothing of it
+  bool copied = false;            ///< its holders overwrite what they send with the result of the same exchange
 };
 
 /// Reduces, on the parts of [0, 1) that `owners` gives to this rank, what the sources hold, in their order: receives what

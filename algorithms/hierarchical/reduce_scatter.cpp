@@ -134,7 +134,7 @@ class ReduceScatter {
     for (int region = 0; region < regions; ++region) holders.push_back(remote_holders(me_, region));
     std::vector<Source> sources;
     for (int region = 0; region < regions; ++region) {
-      sources.push_back(Source{&holders[static_cast<std::size_t>(region)], region == home_ ? &mine : nullptr});
+      sources.push_back(Source{&holders[static_cast<std::size_t>(region)], region == home_ ? &mine : nullptr, false});
     }
     const Place to_output = [](const Interval& span) { return B::out(0, span.begin, span.end); };
     reduce_owned(wire_, whole(me_), sources, to_output, true, number(me_));

@@ -49,6 +49,12 @@ class Wire {
     recv(peer, area);
     return area;
   }
+  /// The same, for exchanges in which both sides overwrite what they sent: see ScheduleBuilder::recv_copied.
+  Slice recv_copied(int peer, const Slice& extent) {
+    const Slice area = builder_.scratch(extent);
+    builder_.recv_copied(peer, stream(next_[peer].second), area);
+    return area;
+  }
   void send_signal(int peer, std::span<const std::uint32_t> after) {
     builder_.send_signal(peer, stream(next_[peer].first), after);
   }

@@ -1,4 +1,5 @@
-#include "replay.hpp"
+#include "clusters.hpp"
+#include "schedule/checker.hpp"
 #include "support/catch.hpp"
 
 namespace longspan::spi {
@@ -19,12 +20,6 @@ const std::vector<std::vector<std::string>> kClusters{
     {"1 1", "1 1", "1 1", "1 1"}, {"1", "2", "3", "4"}, {"1", "1", "1", "1", "1"}, {"3 2", "1", "2 2! 1", "5", "1 1"},
     {"1", "1", "1", "1", "1", "1", "1", "2"}};
 
-std::string text_of(const std::vector<std::string>& regions) {
-  std::string text;
-  for (const std::string& region : regions) text += "[" + region + "] ";
-  return text;
-}
-
 void holds_everywhere(Collective kind) {
   const spi::Algorithm& algorithm = spi::algorithm_hierarchical();
   for (const auto& regions : kClusters) {
@@ -35,10 +30,10 @@ void holds_everywhere(Collective kind) {
       REQUIRE_FALSE(variants.empty());
       for (const std::string& variant : variants) {
         INFO(name_of(kind) << " " << variant << " root " << root << " on " << text_of(regions));
-        CHECK(replay(algorithm, shape, cluster, variant, 61).error == "");
-        CHECK(replay(algorithm, shape, cluster, variant, 3).error == "");
-        CHECK(replay(algorithm, shape, cluster, variant, 200, 3).error == "");
-        CHECK(compare_stages(algorithm, shape, cluster, variant) == "");
+        const std::vector<Schedule> schedules = build_all(algorithm, shape, cluster, variant);
+        CHECK(check(schedules, cluster).to_string() == "ok");
+        CHECK(check_stages(schedules, algorithm.stages(shape, cluster, variant)).to_string() == "ok");
+        CHECK(misbehaved(schedules, cluster) == "");
       }
     }
   }
@@ -59,10 +54,9 @@ TEST_CASE("barrier ends on every rank") { holds_everywhere(Collective::kBarrier)
 TEST_CASE("two regions of two hosts: one message each way per tier and nothing else") {
   const Cluster cluster = cluster_of({"1 1", "1 1"});
   const CollectiveShape shape{Collective::kAllReduce, 0, false, false};
-  const Outcome outcome = replay(spi::algorithm_hierarchical(), shape, cluster, "one-shot", 64);
-  CHECK(outcome.error == "");
-  CHECK(outcome.most_steps == 8);
-  CHECK(outcome.wan_share == Approx(2));
+  const auto schedules = build_all(spi::algorithm_hierarchical(), shape, cluster, "one-shot");
+  CHECK(most_steps(schedules) == 8);
+  CHECK(sent(schedules, Tier::kWan) == Approx(2));
 }
 
 TEST_CASE("each region's sum crosses each link once") {
@@ -72,8 +66,8 @@ TEST_CASE("each region's sum crosses each link once") {
     if (regions.size() < 2) continue;
     INFO(text_of(regions));
     const Cluster cluster = cluster_of(regions);
-    CHECK(replay(spi::algorithm_hierarchical(), shape, cluster, "one-shot", 16).wan_share == Approx(count * (count - 1)));
+    CHECK(sent(build_all(spi::algorithm_hierarchical(), shape, cluster, "one-shot"), Tier::kWan) == Approx(count * (count - 1)));
     if (regions.size() < 3) continue;
-    CHECK(replay(spi::algorithm_hierarchical(), shape, cluster, "rs-ag", 16).wan_share == Approx(2 * (count - 1)));
+    CHECK(sent(build_all(spi::algorithm_hierarchical(), shape, cluster, "rs-ag"), Tier::kWan) == Approx(2 * (count - 1)));
   }
 }
