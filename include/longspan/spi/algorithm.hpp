@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,6 +41,12 @@ class Algorithm {
   virtual std::string_view name() const = 0;
   /// The variants it offers for this shape on this cluster ("" = the only one); empty when it does not apply.
   virtual std::vector<std::string> variants(const CollectiveShape& shape, const Cluster& cluster) const = 0;
+  /// About how many flows `stages` would list, where that grows faster than the number of ranks; 0: not that many. The
+  /// planner leaves a candidate out before listing millions.
+  virtual std::size_t flow_count(const CollectiveShape& /*shape*/, const Cluster& /*cluster*/,
+                                 std::string_view /*variant*/) const {
+    return 0;
+  }
   /// Its stages, in the order of the phases of `build`.
   virtual std::vector<Stage> stages(const CollectiveShape& shape, const Cluster& cluster, std::string_view variant) const = 0;
   /// One rank's schedule, without building anybody else's. Variants that were not offered must not be asked for.
