@@ -29,6 +29,7 @@ function(longspan_add_module name)
   endforeach()
   if(ARG_LIBRARIES)
     target_link_libraries(${target} PRIVATE ${ARG_LIBRARIES})
+    set_property(GLOBAL APPEND PROPERTY LONGSPAN_LIBRARIES ${ARG_LIBRARIES})
   endif()
 endfunction()
 

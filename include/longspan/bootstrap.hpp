@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "longspan/export.hpp"
 #include "longspan/status.hpp"
 
 namespace longspan {
@@ -31,6 +32,6 @@ struct LaunchInfo {
 
 /// Reads the launcher's environment (docs/bootstrap.md). No variables at all: one rank alone. Errors name the
 /// variable, its value and what was expected.
-Result<LaunchInfo> launch_info_from_environment();
+LONGSPAN_API Result<LaunchInfo> launch_info_from_environment();
 
 }  // namespace longspan

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string_view>
 
+#include "longspan/export.hpp"
 #include "longspan/types.hpp"
 
 namespace longspan {
@@ -23,8 +24,8 @@ enum class Collective : std::uint8_t {
 };
 inline constexpr int kCollectiveCount = 9;
 
-std::string_view name_of(Collective collective) noexcept;  ///< "allreduce", "allgather", "reduce_scatter", ...
-std::optional<Collective> parse_collective(std::string_view name) noexcept;  ///< also accepts "all_reduce" and "all-reduce"
+LONGSPAN_API std::string_view name_of(Collective collective) noexcept;  ///< "allreduce", "allgather", "reduce_scatter", ...
+LONGSPAN_API std::optional<Collective> parse_collective(std::string_view name) noexcept;  ///< also accepts "all_reduce" and "all-reduce"
 
 /// What planning knows of a collective besides its size.
 struct CollectiveShape {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "longspan/export.hpp"
 #include "longspan/bootstrap.hpp"
 #include "longspan/collective.hpp"
 #include "longspan/options.hpp"
@@ -17,7 +18,6 @@ namespace longspan {
 
 namespace runtime {
 class CommunicatorImpl;
-class GroupState;
 }
 
 /// Where an operation is ordered: nullptr is the host (it starts at once). Accelerator streams come with their transport.
@@ -34,6 +34,9 @@ struct CollectiveCall {
   std::size_t count = 0;  ///< per block: what NCCL's call of the same name takes
   std::span<const std::size_t> in_counts, in_offsets;    ///< per block of `in` (scatterv, reduce_scatterv, alltoallv)
   std::span<const std::size_t> out_counts, out_offsets;  ///< per block of `out` (allgatherv, gatherv, alltoallv)
+  /// gatherv, scatterv, alltoallv: a block's length is known only to the two ranks that exchange it. `count` is then
+  /// this rank's own block (gatherv, scatterv); the root, or every rank of an alltoallv, gives the lists.
+  bool private_lengths = false;
   DataType type = DataType::kFloat32;
   ReduceOp op = ReduceOp::kSum;
   double factor = 1;  ///< kPremulSum: what this rank's input is multiplied with
@@ -57,7 +60,7 @@ struct PlanSummary {
 ///     if (!comm.ok()) die(comm.status().to_string());
 ///     std::vector<float> x(1 << 20, 1.0f);
 ///     auto status = comm->all_reduce(x.data(), x.data(), x.size(), longspan::DataType::kFloat32, longspan::ReduceOp::kSum);
-class Communicator {
+class LONGSPAN_API Communicator {
  public:
   /// All ranks of the job, as the launcher's environment says (torchrun, Open MPI, MPICH, Slurm). Collective, blocking.
   static Result<Communicator> create(const Options& options = {});
@@ -79,6 +82,8 @@ class Communicator {
 
   /// Starts any collective. Lengths and spans are copied.
   Work start(const CollectiveCall& call);
+  /// The same, and waits for it (inside a CallGroup: its end does).
+  Status run(const CollectiveCall& call);
 
   // Blocking forms: `start` and `wait`. Counts are elements; in == out (or the in-place layout of NCCL) is fine.
   Status all_reduce(const void* in, void* out, std::size_t count, DataType type, ReduceOp op, Stream stream = nullptr);
@@ -90,6 +95,15 @@ class Communicator {
   Status scatter(const void* in, void* out, std::size_t count, DataType type, int root, Stream stream = nullptr);
   Status all_to_all(const void* in, void* out, std::size_t count, DataType type, Stream stream = nullptr);
   Status barrier(Stream stream = nullptr);
+  // Variable counts, as in MPI: `counts` (elements) and `offsets` (empty: packed) per rank.
+  Status all_gather_v(const void* in, void* out, std::span<const std::size_t> counts, std::span<const std::size_t> offsets, DataType type);
+  Status reduce_scatter_v(const void* in, void* out, std::span<const std::size_t> counts, DataType type, ReduceOp op);
+  Status gather_v(const void* in, std::size_t count, void* out, std::span<const std::size_t> counts,
+                  std::span<const std::size_t> offsets, DataType type, int root);
+  Status scatter_v(const void* in, std::span<const std::size_t> counts, std::span<const std::size_t> offsets, void* out,
+                   std::size_t count, DataType type, int root);
+  Status all_to_all_v(const void* in, std::span<const std::size_t> in_counts, std::span<const std::size_t> in_offsets, void* out,
+                      std::span<const std::size_t> out_counts, std::span<const std::size_t> out_offsets, DataType type);
   Work all_reduce_async(const void* in, void* out, std::size_t count, DataType type, ReduceOp op, Stream stream = nullptr);
 
   /// Sends `count` elements to `peer`. Messages of one (source, tag) arrive in order. Done when `data` may be reused.
@@ -128,16 +142,16 @@ class Communicator {
 /// Calls made by this thread between construction and `end` start together: any order of sends and receives among them
 /// is safe.
 ///
-///     longspan::Group group;
+///     longspan::CallGroup group;
 ///     comm.send(a, n, type, right);
 ///     comm.recv(b, n, type, left);
 ///     auto status = group.end();
-class Group {
+class LONGSPAN_API CallGroup {
  public:
-  Group();
-  ~Group();
-  Group(const Group&) = delete;
-  Group& operator=(const Group&) = delete;
+  CallGroup();
+  ~CallGroup();
+  CallGroup(const CallGroup&) = delete;
+  CallGroup& operator=(const CallGroup&) = delete;
   /// Starts what was collected and waits for all of it; the first failure.
   Status end();
 
@@ -146,6 +160,6 @@ class Group {
 };
 
 /// A new identity for a communicator: opens a rendezvous in this process (normally on rank 0).
-Result<UniqueId> make_unique_id();
+LONGSPAN_API Result<UniqueId> make_unique_id();
 
 }  // namespace longspan

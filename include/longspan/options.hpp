@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "longspan/export.hpp"
 #include "longspan/status.hpp"
 
 namespace longspan {
@@ -22,9 +23,9 @@ struct Options {
 
 /// `options` with every empty field filled from the environment or the default. Errors name the variable, what was found
 /// and what was expected; unknown LONGSPAN_* variables are a warning with the nearest name.
-Result<Options> resolve(const Options& options);
+LONGSPAN_API Result<Options> resolve(const Options& options);
 
 /// One line per setting: name, environment variable, default, meaning; what `longspan info` prints.
-std::string describe_options();
+LONGSPAN_API std::string describe_options();
 
 }  // namespace longspan

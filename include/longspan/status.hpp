@@ -8,6 +8,8 @@
 #include <utility>
 #include <variant>
 
+#include "longspan/export.hpp"
+
 namespace longspan {
 
 /// Why an operation failed; each code has a one-line meaning (`meaning_of`).
@@ -25,14 +27,14 @@ enum class StatusCode : std::uint8_t {
 };
 
 /// One-line meaning of a code, for people.
-std::string_view meaning_of(StatusCode code) noexcept;
+LONGSPAN_API std::string_view meaning_of(StatusCode code) noexcept;
 /// Short stable name, e.g. "timeout".
-std::string_view name_of(StatusCode code) noexcept;
+LONGSPAN_API std::string_view name_of(StatusCode code) noexcept;
 
 /// Success, or a code with a message that says what failed, where, and what to do.
 ///
 /// A success is one null pointer, so returning it costs nothing.
-class [[nodiscard]] Status {
+class LONGSPAN_API [[nodiscard]] Status {
  public:
   Status() noexcept = default;
   Status(StatusCode code, std::string message)
@@ -65,7 +67,7 @@ class [[nodiscard]] Status {
 };
 
 /// A `Status` for a failed system call: "`what`: strerror(errno_value)".
-Status system_error(std::string_view what, int errno_value);
+LONGSPAN_API Status system_error(std::string_view what, int errno_value);
 
 /// A value, or the Status that says why there is none.
 template <class T>

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "longspan/export.hpp"
 #include "longspan/status.hpp"
 #include "longspan/types.hpp"
 
@@ -22,7 +23,7 @@ struct Bandwidth {
 
 /// Where a value of a topology came from.
 enum class Provenance : std::uint8_t { kDefault, kFile, kProbe, kDiscovered, kLauncher };
-std::string_view name_of(Provenance provenance) noexcept;
+LONGSPAN_API std::string_view name_of(Provenance provenance) noexcept;
 
 /// A machine (or container) with one network address.
 struct Host {
@@ -63,7 +64,7 @@ struct WanLink {
 /// The shape of the network: pure data, no I/O. Hosts in file order; names resolved to indices.
 ///
 /// Build one with `parse_topology` / `load_topology` (src/topology) or by hand in tests.
-struct Topology {
+struct LONGSPAN_API Topology {
   std::vector<Group> regions;
   std::vector<Group> sites;
   std::vector<Group> racks;
@@ -78,16 +79,16 @@ struct Topology {
 };
 
 /// Reads the text of a topology file (docs/topology.md). Errors: kInvalidArgument "source:line: found ..., expected ...".
-Result<Topology> parse_topology(std::string_view text, std::string_view source);
+LONGSPAN_API Result<Topology> parse_topology(std::string_view text, std::string_view source);
 /// Reads a topology file. Errors also name the file that cannot be read.
-Result<Topology> load_topology(const std::string& path);
+LONGSPAN_API Result<Topology> load_topology(const std::string& path);
 /// The file's text form of a topology; parse_topology(to_toml(t)) gives t again.
-std::string to_toml(const Topology& topology);
+LONGSPAN_API std::string to_toml(const Topology& topology);
 /// One region, one host per name, nothing known about links: what is assumed without a file.
-Topology flat_topology(const std::vector<std::string>& host_names);
+LONGSPAN_API Topology flat_topology(const std::vector<std::string>& host_names);
 
 /// A topology with ranks on its hosts: all that planning needs to know of the place. Pure data.
-struct Cluster {
+struct LONGSPAN_API Cluster {
   Topology topology;
   std::vector<int> host_of_rank;  ///< rank -> index into topology.hosts
 
@@ -104,6 +105,6 @@ struct Cluster {
 };
 
 /// Ranks laid over hosts in file order, `ranks_per_host` each.
-Cluster place_in_order(Topology topology, int ranks_per_host);
+LONGSPAN_API Cluster place_in_order(Topology topology, int ranks_per_host);
 
 }  // namespace longspan

@@ -6,6 +6,8 @@
 #include <optional>
 #include <string_view>
 
+#include "longspan/export.hpp"
+
 namespace longspan {
 
 __extension__ typedef unsigned __int128 Uint128;  ///< products of two 64-bit counts
@@ -38,12 +40,12 @@ constexpr std::size_t size_of(DataType type) noexcept {
 }
 
 /// nccl-tests' names: int8 uint8 int32 uint32 int64 uint64 half bfloat16 float double f8e4m3 f8e5m2.
-std::string_view name_of(DataType type) noexcept;
+LONGSPAN_API std::string_view name_of(DataType type) noexcept;
 /// sum prod min max avg mulsum.
-std::string_view name_of(ReduceOp op) noexcept;
+LONGSPAN_API std::string_view name_of(ReduceOp op) noexcept;
 /// self host rack site region wan.
-std::string_view name_of(Tier tier) noexcept;
-std::optional<DataType> parse_data_type(std::string_view name) noexcept;
-std::optional<ReduceOp> parse_reduce_op(std::string_view name) noexcept;
+LONGSPAN_API std::string_view name_of(Tier tier) noexcept;
+LONGSPAN_API std::optional<DataType> parse_data_type(std::string_view name) noexcept;
+LONGSPAN_API std::optional<ReduceOp> parse_reduce_op(std::string_view name) noexcept;
 
 }  // namespace longspan

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 
+#include "longspan/export.hpp"
 #include "longspan/status.hpp"
 
 namespace longspan {
@@ -19,7 +20,7 @@ struct WorkState;
 ///     longspan::Work work = comm.all_reduce_async(in, out, n, longspan::DataType::kFloat32, longspan::ReduceOp::kSum);
 ///     compute();
 ///     if (auto status = work.wait(); !status.ok()) die(status.to_string());
-class Work {
+class LONGSPAN_API Work {
  public:
   Work() noexcept = default;
   explicit Work(std::shared_ptr<runtime::WorkState> state) noexcept : state_(std::move(state)) {}

@@ -2,8 +2,8 @@
 
 namespace longspan::executor {
 
-CompiledPlan::CompiledPlan(Plan plan) : plan_(std::move(plan)) {
-  const Schedule& schedule = plan_.schedule;
+CompiledPlan::CompiledPlan(std::shared_ptr<const Plan> plan) : plan_(std::move(plan)) {
+  const Schedule& schedule = plan_->schedule;
   const std::size_t steps = schedule.steps.size();
   successors_begin_.assign(steps + 1, 0);
   predecessors_.assign(steps, 0);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -11,14 +12,14 @@ namespace longspan::executor {
 /// A rank's plan in the form that runs: who waits for whom, turned around. Immutable; shared by all its executions.
 class CompiledPlan {
  public:
-  explicit CompiledPlan(Plan plan);
+  explicit CompiledPlan(std::shared_ptr<const Plan> plan);
 
-  const Plan& plan() const noexcept { return plan_; }
-  const Schedule& schedule() const noexcept { return plan_.schedule; }
-  std::uint32_t step_count() const noexcept { return static_cast<std::uint32_t>(plan_.schedule.steps.size()); }
-  const Step& step(std::uint32_t id) const { return plan_.schedule.steps[id]; }
+  const Plan& plan() const noexcept { return *plan_; }
+  const Schedule& schedule() const noexcept { return plan_->schedule; }
+  std::uint32_t step_count() const noexcept { return static_cast<std::uint32_t>(plan_->schedule.steps.size()); }
+  const Step& step(std::uint32_t id) const { return plan_->schedule.steps[id]; }
   std::span<const Operand> operands(const Step& step) const {
-    return std::span(plan_.schedule.operands).subspan(step.operands_begin, step.operands_count);
+    return std::span(plan_->schedule.operands).subspan(step.operands_begin, step.operands_count);
   }
   std::span<const std::uint32_t> successors(std::uint32_t id) const {
     return std::span(successors_).subspan(successors_begin_[id], successors_begin_[id + 1] - successors_begin_[id]);
@@ -28,7 +29,7 @@ class CompiledPlan {
   std::uint32_t view_readers(std::uint32_t recv) const { return view_readers_[recv]; }
 
  private:
-  Plan plan_;
+  std::shared_ptr<const Plan> plan_;  // the planner remembers it too
   std::vector<std::uint32_t> successors_;
   std::vector<std::uint32_t> successors_begin_;
   std::vector<std::uint32_t> predecessors_;

@@ -16,7 +16,7 @@ std::size_t rounded_up(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign
 
 Execution::Execution(std::shared_ptr<const CompiledPlan> plan) : plan_(std::move(plan)) {
   const Decision& decision = plan_->plan().decision;
-  chunks_ = std::max(1U, decision.chunks);
+  chunks_ = plan_->step_count() == 0 ? 1 : std::max(1U, decision.chunks);
   const std::uint32_t window = std::clamp(decision.window, 1U, chunks_);
   const std::uint32_t steps = plan_->step_count();
   slots_.resize(window);
@@ -255,7 +255,6 @@ Execution::Waiting Execution::waiting_for() const {
 
 void Execution::reset() {
   scratch_ = ScratchPool::Block();
-  for (Instance& each : instances_) each.state = State::kIdle;
   next_chunk_ = chunks_;
   running_ = 0;
 }

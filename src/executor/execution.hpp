@@ -50,8 +50,11 @@ class Execution {
   /// Begins. `channels` is indexed as Schedule::channels and must stay valid until done.
   Status start(const Call& call, std::span<spi::Channel* const> channels, ScratchPool& pool);
   /// The step behind `context` (of a kSend or kRecv completion) is finished.
-  static Execution* owner_of(void* context) noexcept { return static_cast<Instance*>(context)->owner; }
+  static Execution* of(void* context) noexcept { return static_cast<Instance*>(context)->owner; }
   void completed(const spi::Completion& completion);
+
+  /// Whatever the owner wants to find again from a completion.
+  void* owner = nullptr;
 
   bool done() const noexcept { return running_ == 0 && next_chunk_ == chunks_; }
   const CompiledPlan& plan() const noexcept { return *plan_; }

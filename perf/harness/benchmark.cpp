@@ -1,0 +1,207 @@
+#include "harness/benchmark.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <vector>
+
+#include "harness/clock_sync.hpp"
+#include "harness/report.hpp"
+#include "harness/settings.hpp"
+#include "harness/spawn.hpp"
+
+namespace longspan::perf {
+namespace {
+
+constexpr std::int64_t kStartMargin = 1'000'000;  // ns, for the slowest rank to hear of the next start and fall asleep
+
+class Session {
+ public:
+  Session(const Benchmark& benchmark, const Settings& settings, Communicator comm, AlignedClock clock)
+      : benchmark_(benchmark), settings_(settings), comm_(std::move(comm)), clock_(clock) {}
+
+  Status run(Report& report);
+
+ private:
+  Status measure(Case run, Row& row);
+  Result<Timing> time(const Case& run, const void* in, void* out);
+  Result<std::int64_t> iterate(const Case& run, const void* in, void* out, std::int64_t start);
+  Result<std::uint64_t> check(const Case& run, void* in, void* out);
+  void place(const Case& run, void*& in, void*& out);
+
+  const Benchmark& benchmark_;
+  const Settings& settings_;
+  Communicator comm_;
+  AlignedClock clock_;
+  std::vector<std::byte> a_, b_;
+};
+
+void Session::place(const Case& run, void*& in, void*& out) {
+  const std::size_t block = run.block_bytes();
+  const std::size_t in_blocks = benchmark_.in_blocks(comm_.rank(), comm_.size(), run.root);
+  const std::size_t out_blocks = benchmark_.out_blocks(comm_.rank(), comm_.size(), run.root);
+  if (!run.in_place) {
+    a_.resize(std::max(a_.size(), in_blocks * block + 1));
+    b_.resize(std::max(b_.size(), out_blocks * block + 1));
+    in = a_.data();
+    out = b_.data();
+    return;
+  }
+  a_.resize(std::max(a_.size(), std::max(in_blocks, out_blocks) * block + 1));
+  const std::size_t inner = benchmark_.in_place_block(comm_.rank()) * block;
+  in = out = a_.data();
+  if (out_blocks > in_blocks) in = a_.data() + (in_blocks == 0 ? 0 : inner);
+  if (in_blocks > out_blocks) out = a_.data() + (out_blocks == 0 ? 0 : inner);
+}
+
+Result<std::int64_t> Session::iterate(const Case& run, const void* in, void* out, std::int64_t start) {
+  clock_.sleep_until(start);
+  for (int i = 0; i < settings_.aggregate; ++i) LONGSPAN_TRY(benchmark_.call(comm_, in, out, run));
+  return clock_.now_ns();
+}
+
+/// The all-gather of the ends is also what keeps iterations apart: nobody starts before everybody has ended.
+Result<Timing> Session::time(const Case& run, const void* in, void* out) {
+  std::vector<std::int64_t> ends(static_cast<std::size_t>(comm_.size()));
+  std::vector<double> microseconds;
+  std::int64_t mine = clock_.now_ns();
+  std::int64_t start = 0;
+  for (int i = -settings_.warmup - 1; i < settings_.iterations; ++i) {
+    if (i >= -settings_.warmup) {
+      LONGSPAN_ASSIGN(mine, iterate(run, in, out, start));
+    }
+    LONGSPAN_TRY(comm_.all_gather(&mine, ends.data(), 1, DataType::kInt64));
+    const std::int64_t last = *std::max_element(ends.begin(), ends.end());
+    if (i >= 0) microseconds.push_back(static_cast<double>(last - start) / 1e3 / settings_.aggregate);
+    start = last + clock_.longest_rtt_ns() + kStartMargin;
+  }
+  return summarise(std::move(microseconds));
+}
+
+Result<std::uint64_t> Session::check(const Case& run, void* in, void* out) {
+  std::uint64_t wrong = 0;
+  for (int i = 0; i < settings_.checks; ++i) {
+    if (!run.in_place) {
+      const std::size_t bytes = benchmark_.out_blocks(comm_.rank(), comm_.size(), run.root) * run.block_bytes();
+      std::fill_n(static_cast<std::byte*>(out), bytes, std::byte{0xa5});
+    }
+    benchmark_.fill(in, run, comm_.rank(), comm_.size());
+    LONGSPAN_TRY(benchmark_.call(comm_, in, out, run));
+    wrong += benchmark_.wrong(out, run, comm_.rank(), comm_.size());
+  }
+  std::uint64_t all = 0;
+  LONGSPAN_TRY(comm_.all_reduce(&wrong, &all, 1, DataType::kUint64, ReduceOp::kSum));
+  return all;
+}
+
+Status Session::measure(Case run, Row& row) {
+  for (const bool in_place : {false, true}) {
+    if (in_place && !benchmark_.has_in_place()) break;
+    run.in_place = in_place;
+    void* in = nullptr;
+    void* out = nullptr;
+    place(run, in, out);
+    if (settings_.register_buffers) {
+      LONGSPAN_TRY(comm_.register_buffer(a_.data(), a_.size()));
+    }
+    benchmark_.fill(in, run, comm_.rank(), comm_.size());
+    Side& side = in_place ? row.in_place : row.out_of_place;
+    side.measured = true;
+    LONGSPAN_ASSIGN(side.timing, time(run, in, out));
+    if (settings_.checks > 0) {
+      LONGSPAN_ASSIGN(const std::uint64_t wrong, check(run, in, out));
+      side.wrong = wrong;
+    }
+    if (settings_.register_buffers) {
+      LONGSPAN_TRY(comm_.unregister_buffer(a_.data()));
+    }
+  }
+  if (const auto shape = benchmark_.shape(run)) {
+    LONGSPAN_ASSIGN(const PlanSummary plan, comm_.explain(*shape, run.block_bytes(), run.type));
+    row.algorithm = plan.algorithm;
+    row.bound_us = plan.bound_seconds < 0 ? -1 : plan.bound_seconds * 1e6;
+    row.bound_cut = plan.bound_cut;
+  }
+  return {};
+}
+
+Status Session::run(Report& report) {
+  report.begin(comm_, clock_);
+  const auto ranks = static_cast<std::size_t>(comm_.size());
+  const std::vector<ReduceOp> ops = benchmark_.has_op() ? settings_.ops : std::vector<ReduceOp>{ReduceOp::kSum};
+  std::vector<int> roots{settings_.root};
+  if (!benchmark_.has_root()) roots = {0};
+  if (benchmark_.has_root() && settings_.root < 0) {
+    roots.clear();
+    for (int r = 0; r < comm_.size(); ++r) roots.push_back(r);
+  }
+  for (int cycle = 0; cycle < settings_.cycles; ++cycle) {
+    for (const std::uint64_t size : settings_.sizes()) {
+      for (const DataType type : settings_.types) {
+        for (const ReduceOp op : ops) {
+          for (const int root : roots) {
+            Case run;
+            const std::size_t blocks = benchmark_.blocks(comm_.size());
+            run.count = size / size_of(type) / blocks;
+            run.type = type;
+            run.op = op;
+            run.root = root;
+            Row row;
+            row.count = run.count;
+            row.bytes = run.count * size_of(type) * blocks;
+            row.type = type;
+            row.op = benchmark_.has_op() ? name_of(op) : "none";
+            row.root = benchmark_.has_root() ? root : -1;
+            row.bus_factor = benchmark_.bus_factor(static_cast<int>(ranks));
+            LONGSPAN_TRY(measure(run, row));
+            report.add(row);
+          }
+        }
+      }
+    }
+  }
+  report.end(comm_);
+  return {};
+}
+
+int run_rank(const Benchmark& benchmark, const Settings& settings) {
+  Options options;
+  if (!settings.topology.empty()) options.topology_file = settings.topology;
+  if (!settings.algorithm.empty()) options.algorithm = settings.algorithm;
+  if (settings.timeout_seconds > 0) options.timeout = std::chrono::seconds(settings.timeout_seconds);
+  auto comm = Communicator::create(options);
+  if (!comm.ok()) {
+    fmt::print(stderr, "{}: {}\n", benchmark.program(), comm.status().to_string());
+    return 1;
+  }
+  auto clock = AlignedClock::synchronise(*comm);
+  if (!clock.ok()) {
+    fmt::print(stderr, "{}: aligning the clocks: {}\n", benchmark.program(), clock.status().to_string());
+    return 1;
+  }
+  Report report(benchmark.program(), settings, comm->rank() == 0);
+  Session session(benchmark, settings, std::move(*comm), *clock);
+  if (const Status status = session.run(report); !status.ok()) {
+    fmt::print(stderr, "{}: {}\n", benchmark.program(), status.to_string());
+    return 1;
+  }
+  return report.exit_code();
+}
+
+}  // namespace
+
+int run_benchmark(const Benchmark& benchmark, int argc, char** argv) {
+  const ParsedSettings parsed = parse_settings(benchmark.program(), argc, argv);
+  if (parsed.exit_code >= 0) {
+    std::fputs(parsed.text.c_str(), parsed.exit_code == 0 ? stdout : stderr);
+    return parsed.exit_code;
+  }
+  if (parsed.settings.ranks > 0) {
+    return spawn_ranks(parsed.settings.ranks, [&] { return run_rank(benchmark, parsed.settings); });
+  }
+  return run_rank(benchmark, parsed.settings);
+}
+
+}  // namespace longspan::perf

@@ -1,0 +1,139 @@
+#include "harness/report.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+namespace longspan::perf {
+namespace {
+
+double quantile(const std::vector<double>& sorted, double q) {
+  const double at = q * static_cast<double>(sorted.size() - 1);
+  const auto low = static_cast<std::size_t>(at);
+  const std::size_t high = std::min(low + 1, sorted.size() - 1);
+  return sorted[low] + (sorted[high] - sorted[low]) * (at - static_cast<double>(low));
+}
+
+double algbw(const Row& row, const Timing& timing) {
+  return timing.median > 0 ? static_cast<double>(row.bytes) / timing.median / 1e3 : 0;  // bytes per us / 1000 = GB/s
+}
+
+double percent_of_bound(const Row& row) {
+  const Timing& timing = row.out_of_place.timing;
+  return row.bound_us < 0 || timing.median <= 0 ? -1 : 100.0 * row.bound_us / timing.median;
+}
+
+nlohmann::ordered_json side_json(const Row& row, const Side& side) {
+  nlohmann::ordered_json json;
+  json["time_us"] = side.timing.median;
+  json["min_us"] = side.timing.min;
+  json["p90_us"] = side.timing.p90;
+  json["p99_us"] = side.timing.p99;
+  json["algbw_GBps"] = algbw(row, side.timing);
+  json["busbw_GBps"] = algbw(row, side.timing) * row.bus_factor;
+  json["wrong"] = side.wrong ? nlohmann::ordered_json(*side.wrong) : nlohmann::ordered_json(nullptr);
+  return json;
+}
+
+}  // namespace
+
+struct Report::Json {
+  nlohmann::ordered_json root;
+};
+
+Timing summarise(std::vector<double> microseconds) {
+  std::sort(microseconds.begin(), microseconds.end());
+  return Timing{quantile(microseconds, 0.5), microseconds.front(), quantile(microseconds, 0.9), quantile(microseconds, 0.99)};
+}
+
+Report::Report(std::string program, const Settings& settings, bool prints)
+    : program_(std::move(program)), settings_(settings), prints_(prints), json_(std::make_unique<Json>()) {}
+
+Report::~Report() = default;
+
+void Report::begin(const Communicator& comm, const AlignedClock& clock) {
+  if (!prints_) return;
+  json_->root["program"] = program_;
+  json_->root["world_size"] = comm.size();
+  json_->root["plan"] = nullptr;
+  json_->root["clock_alignment_error_us"] = static_cast<double>(clock.error_ns()) / 1e3;
+  json_->root["longest_rtt_us"] = static_cast<double>(clock.longest_rtt_ns()) / 1e3;
+  json_->root["results"] = nlohmann::ordered_json::array();
+  fmt::print("# {}: {} ranks, {} warm-up and {} timed iterations, aligned clocks (error {:.1f} us)\n", program_, comm.size(),
+             settings_.warmup, settings_.iterations, static_cast<double>(clock.error_ns()) / 1e3);
+  for (int r = 0; r < std::min(comm.size(), 64); ++r) fmt::print("#  {}\n", comm.describe(r));
+  fmt::print("#\n#{:>12} {:>12} {:>9} {:>7} {:>5}  {:>39}  {:>39}\n", "", "", "", "", "", "out-of-place             ", "in-place               ");
+  fmt::print("#{:>12} {:>12} {:>9} {:>7} {:>5}  {:>11} {:>8} {:>8} {:>7}  {:>11} {:>8} {:>8} {:>7}  {:>11} {:>7}\n", "size", "count",
+             "type", "redop", "root", "time", "algbw", "busbw", "#wrong", "time", "algbw", "busbw", "#wrong", "bound", "%bound");
+  fmt::print("#{:>12} {:>12} {:>9} {:>7} {:>5}  {:>11} {:>8} {:>8} {:>7}  {:>11} {:>8} {:>8} {:>7}  {:>11} {:>7}\n", "(B)",
+             "(elements)", "", "", "", "(us)", "(GB/s)", "(GB/s)", "", "(us)", "(GB/s)", "(GB/s)", "", "(us)", "");
+  std::fflush(stdout);
+}
+
+void Report::print_side(const Row& row, const Side& side) const {
+  if (!side.measured) {
+    fmt::print("  {:>11} {:>8} {:>8} {:>7}", "N/A", "N/A", "N/A", "N/A");
+    return;
+  }
+  const double bandwidth = algbw(row, side.timing);
+  fmt::print("  {:>11.2f} {:>8.3f} {:>8.3f} {:>7}", side.timing.median, bandwidth, bandwidth * row.bus_factor,
+             side.wrong ? std::to_string(*side.wrong) : "N/A");
+}
+
+void Report::add(const Row& row) {
+  for (const Side* side : {&row.out_of_place, &row.in_place}) {
+    if (!side->measured) continue;
+    wrong_ += side->wrong.value_or(0);
+    busbw_sum_ += algbw(row, side->timing) * row.bus_factor;
+    ++busbw_count_;
+  }
+  if (!prints_) return;
+  fmt::print(" {:>12} {:>12} {:>9} {:>7} {:>5}", row.bytes, row.count, name_of(row.type), row.op, row.root);
+  print_side(row, row.out_of_place);
+  print_side(row, row.in_place);
+  const double percent = percent_of_bound(row);
+  if (percent < 0) fmt::print("  {:>11} {:>7}\n", "N/A", "N/A");
+  else fmt::print("  {:>11.2f} {:>7.1f}\n", row.bound_us, percent);
+  std::fflush(stdout);
+  last_cut_ = row.bound_cut;
+
+  auto json = nlohmann::ordered_json{{"size", row.bytes}, {"count", row.count}, {"type", name_of(row.type)}, {"redop", row.op}, {"root", row.root}};
+  json.update(side_json(row, row.out_of_place));
+  json["in_place"] = row.in_place.measured ? side_json(row, row.in_place) : nlohmann::ordered_json(nullptr);
+  json["bound_us"] = row.bound_us < 0 ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(row.bound_us);
+  json["bound_percent"] = percent < 0 ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(percent);
+  json["bound_cut"] = row.bound_cut;
+  json["algorithm"] = row.algorithm;
+  json_->root["results"].push_back(std::move(json));
+  json_->root["plan"] = row.algorithm;
+}
+
+void Report::end(const Communicator& comm) {
+  if (!prints_) return;
+  if (settings_.tiers) {
+    fmt::print("# Bytes sent by rank 0:");
+    const auto tiers = comm.bytes_sent_by_tier();
+    for (std::size_t t = 1; t < tiers.size(); ++t) {
+      fmt::print(" {} {}", name_of(static_cast<Tier>(t)), tiers[t]);
+      json_->root["tier_bytes_sent_rank0"][std::string(name_of(static_cast<Tier>(t)))] = tiers[t];
+    }
+    fmt::print("\n");
+  }
+  if (!last_cut_.empty()) fmt::print("# Bound of the last line set by: {}\n", last_cut_);
+  fmt::print("# Out of bounds values : {} {}\n", wrong_, wrong_ == 0 ? "OK" : "FAILED");
+  fmt::print("# Avg bus bandwidth    : {:.6g}\n", busbw_count_ == 0 ? 0.0 : busbw_sum_ / busbw_count_);
+  std::fflush(stdout);
+  if (settings_.json.empty()) return;
+  std::ofstream file(settings_.json);
+  file << json_->root.dump(2) << '\n';
+  if (!file) {
+    fmt::print(stderr, "{}: cannot write {}\n", program_, settings_.json);
+    ++wrong_;
+  }
+}
+
+}  // namespace longspan::perf

@@ -1,0 +1,289 @@
+// The public C++ API: thin, over CommunicatorImpl.
+#include "longspan/communicator.hpp"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+
+#include "base/env.hpp"
+#include "runtime/communicator_impl.hpp"
+#include "runtime/job.hpp"
+
+namespace longspan {
+namespace {
+
+// Calls between CallGroup() and end() of this thread: their blocking forms return at once and end() waits.
+thread_local int g_group_depth = 0;
+thread_local std::vector<Work> g_group_works;
+
+Status settle(Work work) {
+  if (g_group_depth == 0) return work.wait();
+  g_group_works.push_back(std::move(work));
+  return {};
+}
+
+Result<std::shared_ptr<runtime::CommunicatorImpl>> make_world(const std::shared_ptr<runtime::Job>& job) {
+  runtime::CommunicatorImpl::Members members;
+  members.id = job->id();
+  members.rank = job->rank();
+  members.cluster = job->cluster();
+  members.peers = job->peers();
+  for (int r = 0; r < job->cluster().size(); ++r) members.world_ranks.push_back(r);
+  auto impl = std::make_shared<runtime::CommunicatorImpl>(job, std::move(members));
+  job->add(*impl);
+  return impl;
+}
+
+}  // namespace
+
+Communicator::Communicator() noexcept = default;
+Communicator::Communicator(Communicator&&) noexcept = default;
+Communicator::Communicator(std::shared_ptr<runtime::CommunicatorImpl> impl) noexcept : impl_(std::move(impl)) {}
+
+Communicator& Communicator::operator=(Communicator&& other) noexcept {
+  if (impl_ != nullptr && impl_ != other.impl_) impl_->close();
+  impl_ = std::move(other.impl_);
+  return *this;
+}
+
+Communicator::~Communicator() {
+  if (impl_ != nullptr) impl_->close();
+}
+
+Result<Communicator> Communicator::create(const Options& options) {
+  LONGSPAN_ASSIGN(const LaunchInfo launch, launch_info_from_environment());
+  LONGSPAN_ASSIGN(auto job, runtime::Job::join(launch, nullptr, options));
+  LONGSPAN_ASSIGN(auto impl, make_world(job));
+  return Communicator(std::move(impl));
+}
+
+Result<Communicator> Communicator::create(const UniqueId& id, int rank, int size, const Options& options) {
+  if (size < 1 || rank < 0 || rank >= size) {
+    return Status(StatusCode::kInvalidArgument,
+                  "rank " + std::to_string(rank) + " of " + std::to_string(size) + ": ranks are 0 to size - 1");
+  }
+  LaunchInfo launch;
+  launch.rank = rank;
+  launch.size = size;
+  launch.local_size = size;  // unknown; ranks with an id are mostly threads or processes of one machine
+  launch.launcher = "unique id";
+  LONGSPAN_ASSIGN(auto job, runtime::Job::join(launch, &id, options));
+  LONGSPAN_ASSIGN(auto impl, make_world(job));
+  return Communicator(std::move(impl));
+}
+
+int Communicator::rank() const noexcept { return impl_->rank(); }
+int Communicator::size() const noexcept { return impl_->size(); }
+std::string Communicator::describe(int rank) const { return impl_->members().cluster.describe(rank); }
+
+Work Communicator::start(const CollectiveCall& call) { return Work(impl_->start(call, false)); }
+
+namespace {
+
+CollectiveCall uniform(Collective kind, const void* in, void* out, std::size_t count, DataType type, Stream stream) {
+  CollectiveCall call;
+  call.kind = kind;
+  call.in = in;
+  call.out = out;
+  call.count = count;
+  call.type = type;
+  call.stream = stream;
+  return call;
+}
+
+}  // namespace
+
+Status Communicator::run(const CollectiveCall& call) { return settle(Work(impl_->start(call, g_group_depth == 0))); }
+
+Status Communicator::all_reduce(const void* in, void* out, std::size_t count, DataType type, ReduceOp op, Stream stream) {
+  CollectiveCall call = uniform(Collective::kAllReduce, in, out, count, type, stream);
+  call.op = op;
+  return run(call);
+}
+
+Work Communicator::all_reduce_async(const void* in, void* out, std::size_t count, DataType type, ReduceOp op, Stream stream) {
+  CollectiveCall call = uniform(Collective::kAllReduce, in, out, count, type, stream);
+  call.op = op;
+  return start(call);
+}
+
+Status Communicator::all_gather(const void* in, void* out, std::size_t count, DataType type, Stream stream) {
+  return run(uniform(Collective::kAllGather, in, out, count, type, stream));
+}
+
+Status Communicator::reduce_scatter(const void* in, void* out, std::size_t count, DataType type, ReduceOp op, Stream stream) {
+  CollectiveCall call = uniform(Collective::kReduceScatter, in, out, count, type, stream);
+  call.op = op;
+  return run(call);
+}
+
+Status Communicator::broadcast(const void* in, void* out, std::size_t count, DataType type, int root, Stream stream) {
+  CollectiveCall call = uniform(Collective::kBroadcast, in, out, count, type, stream);
+  call.root = root;
+  return run(call);
+}
+
+Status Communicator::reduce(const void* in, void* out, std::size_t count, DataType type, ReduceOp op, int root, Stream stream) {
+  CollectiveCall call = uniform(Collective::kReduce, in, out, count, type, stream);
+  call.op = op;
+  call.root = root;
+  return run(call);
+}
+
+Status Communicator::gather(const void* in, void* out, std::size_t count, DataType type, int root, Stream stream) {
+  CollectiveCall call = uniform(Collective::kGather, in, out, count, type, stream);
+  call.root = root;
+  return run(call);
+}
+
+Status Communicator::scatter(const void* in, void* out, std::size_t count, DataType type, int root, Stream stream) {
+  CollectiveCall call = uniform(Collective::kScatter, in, out, count, type, stream);
+  call.root = root;
+  return run(call);
+}
+
+Status Communicator::all_to_all(const void* in, void* out, std::size_t count, DataType type, Stream stream) {
+  return run(uniform(Collective::kAllToAll, in, out, count, type, stream));
+}
+
+Status Communicator::barrier(Stream stream) {
+  return run(uniform(Collective::kBarrier, nullptr, nullptr, 0, DataType::kUint8, stream));
+}
+
+Status Communicator::all_gather_v(const void* in, void* out, std::span<const std::size_t> counts,
+                                  std::span<const std::size_t> offsets, DataType type) {
+  CollectiveCall call = uniform(Collective::kAllGather, in, out, 0, type, nullptr);
+  call.out_counts = counts;
+  call.out_offsets = offsets;
+  return run(call);
+}
+
+Status Communicator::reduce_scatter_v(const void* in, void* out, std::span<const std::size_t> counts, DataType type, ReduceOp op) {
+  CollectiveCall call = uniform(Collective::kReduceScatter, in, out, 0, type, nullptr);
+  call.in_counts = counts;
+  call.op = op;
+  return run(call);
+}
+
+Status Communicator::gather_v(const void* in, std::size_t count, void* out, std::span<const std::size_t> counts,
+                              std::span<const std::size_t> offsets, DataType type, int root) {
+  CollectiveCall call = uniform(Collective::kGather, in, out, count, type, nullptr);
+  call.root = root;
+  call.private_lengths = true;
+  if (rank() == root) {
+    call.out_counts = counts;
+    call.out_offsets = offsets;
+  }
+  return run(call);
+}
+
+Status Communicator::scatter_v(const void* in, std::span<const std::size_t> counts, std::span<const std::size_t> offsets, void* out,
+                               std::size_t count, DataType type, int root) {
+  CollectiveCall call = uniform(Collective::kScatter, in, out, count, type, nullptr);
+  call.root = root;
+  call.private_lengths = true;
+  if (rank() == root) {
+    call.in_counts = counts;
+    call.in_offsets = offsets;
+  }
+  return run(call);
+}
+
+Status Communicator::all_to_all_v(const void* in, std::span<const std::size_t> in_counts, std::span<const std::size_t> in_offsets,
+                                  void* out, std::span<const std::size_t> out_counts, std::span<const std::size_t> out_offsets,
+                                  DataType type) {
+  CollectiveCall call = uniform(Collective::kAllToAll, in, out, 0, type, nullptr);
+  call.private_lengths = true;
+  call.in_counts = in_counts;
+  call.in_offsets = in_offsets;
+  call.out_counts = out_counts;
+  call.out_offsets = out_offsets;
+  return run(call);
+}
+
+Work Communicator::send(const void* data, std::size_t count, DataType type, int peer, std::uint32_t tag, Stream) {
+  Work work(impl_->start_send(data, count * size_of(type), peer, tag));
+  if (g_group_depth > 0) g_group_works.push_back(work);
+  return work;
+}
+
+Work Communicator::recv(void* data, std::size_t count, DataType type, int peer, std::uint32_t tag, Stream) {
+  Work work(impl_->start_recv(data, count * size_of(type), peer, tag));
+  if (g_group_depth > 0) g_group_works.push_back(work);
+  return work;
+}
+
+Result<Communicator> Communicator::split(int color, int key) {
+  const auto ranks = static_cast<std::size_t>(size());
+  struct Entry {
+    std::int64_t color;
+    std::int64_t key;
+  };
+  const Entry mine{color, key};
+  std::vector<Entry> all(ranks);
+  const std::uint32_t number = impl_->next_split();
+  const int depth = std::exchange(g_group_depth, 0);  // a split is a step of its own, also inside a CallGroup
+  const Status gathered = all_gather(&mine, all.data(), sizeof(Entry), DataType::kUint8);
+  g_group_depth = depth;
+  LONGSPAN_TRY(gathered);
+  if (color < 0) return Communicator();
+
+  std::vector<int> chosen;
+  for (int r = 0; r < size(); ++r) {
+    if (all[static_cast<std::size_t>(r)].color == color) chosen.push_back(r);
+  }
+  std::stable_sort(chosen.begin(), chosen.end(), [&](int a, int b) {
+    return all[static_cast<std::size_t>(a)].key < all[static_cast<std::size_t>(b)].key;
+  });
+  const auto& parent = impl_->members();
+  runtime::CommunicatorImpl::Members members;
+  members.id = runtime::child_id(parent.id, number, color);
+  members.cluster.topology = parent.cluster.topology;
+  for (const int r : chosen) {
+    const auto i = static_cast<std::size_t>(r);
+    if (r == rank()) members.rank = static_cast<int>(members.peers.size());
+    members.peers.push_back(parent.peers[i]);
+    members.world_ranks.push_back(parent.world_ranks[i]);
+    members.cluster.host_of_rank.push_back(parent.cluster.host_of_rank[i]);
+  }
+  auto child = std::make_shared<runtime::CommunicatorImpl>(impl_->shared_job(), std::move(members));
+  impl_->job().add(*child);
+  return Communicator(std::move(child));
+}
+
+void Communicator::abort(const std::string& reason) { impl_->abort(reason); }
+Status Communicator::error() const { return impl_->error(); }
+
+Result<PlanSummary> Communicator::explain(const CollectiveShape& shape, std::size_t bytes, DataType) const {
+  return impl_->explain(shape, bytes);
+}
+
+std::vector<std::uint64_t> Communicator::bytes_sent_by_tier() const {
+  auto lock = impl_->domain().lock();
+  std::vector<std::uint64_t> bytes;
+  for (int tier = 0; tier < kTierCount; ++tier) bytes.push_back(impl_->domain().bytes_sent(static_cast<Tier>(tier)));
+  return bytes;
+}
+
+CallGroup::CallGroup() { ++g_group_depth; }
+
+CallGroup::~CallGroup() {
+  if (!ended_) {
+    if (const Status status = end(); !status.ok()) return;
+  }
+}
+
+Status CallGroup::end() {
+  if (ended_) return {};
+  ended_ = true;
+  if (--g_group_depth > 0) return {};
+  const std::vector<Work> works = std::exchange(g_group_works, {});
+  Status first;
+  for (Work work : works) {
+    const Status status = work.wait();
+    if (first.ok() && !status.ok()) first = status;
+  }
+  return first;
+}
+
+}  // namespace longspan

@@ -1,0 +1,370 @@
+#include "runtime/communicator_impl.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/log.hpp"
+#include "executor/reduce/reduce.hpp"
+#include "longspan/spi/registry.hpp"
+#include "runtime/job.hpp"
+
+namespace longspan::runtime {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kVerdictGrace = 1500ms;              // for the ranks to agree on the root cause
+constexpr std::size_t kPrivatePlanBytes = 1 << 20;  // a size all ranks know when lengths are the pair's secret
+
+std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
+  hash ^= value + 0x9e3779b97f4a7c15ULL + (hash << 6) + (hash >> 2);
+  return hash * 0xff51afd7ed558ccdULL;
+}
+
+std::size_t extent_of(std::span<const std::size_t> counts, std::span<const std::size_t> offsets) {
+  std::size_t end = 0;
+  for (std::size_t i = 0; i < counts.size(); ++i) end = std::max(end, (offsets.empty() ? end : offsets[i]) + counts[i]);
+  return end;
+}
+
+/// Offsets that lay blocks of these lengths one after the other.
+std::vector<std::size_t> packed(std::span<const std::size_t> counts) {
+  std::vector<std::size_t> offsets(counts.size());
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    offsets[i] = next;
+    next += counts[i];
+  }
+  return offsets;
+}
+
+}  // namespace
+
+std::uint64_t child_id(std::uint64_t parent, std::uint32_t split, int color) {
+  return mix(mix(parent, split), static_cast<std::uint64_t>(color)) & ~kPointToPointBit;
+}
+
+CommunicatorImpl::CommunicatorImpl(std::shared_ptr<Job> job, Members members)
+    : job_(std::move(job)),
+      domain_(job_->domain()),
+      members_(std::move(members)),
+      planner_(members_.cluster, spi::all_algorithms(), job_->planner_options()),
+      point_to_point_(*this) {
+  for (int r = 0; r < size(); ++r) rank_of_peer_[members_.peers[static_cast<std::size_t>(r)].id] = r;
+}
+
+CommunicatorImpl::~CommunicatorImpl() = default;
+
+int CommunicatorImpl::rank_of(spi::PeerId peer) const {
+  const auto found = rank_of_peer_.find(peer);
+  return found == rank_of_peer_.end() ? -1 : found->second;
+}
+
+CollectiveShape CommunicatorImpl::shape_of(const CollectiveCall& call) const {
+  CollectiveShape shape;
+  shape.kind = call.kind;
+  shape.root = has_root(call.kind) ? call.root : 0;
+  const bool listed = !call.in_counts.empty() || !call.out_counts.empty();
+  shape.private_lengths = call.private_lengths;
+  shape.uneven = listed && (call.kind == Collective::kAllGather || call.kind == Collective::kReduceScatter);
+  return shape;
+}
+
+Status CommunicatorImpl::validate(const CollectiveCall& call) const {
+  const auto bad = [&](std::string text) {
+    return Status(StatusCode::kInvalidArgument, fmt::format("{}: {}", name_of(call.kind), std::move(text)));
+  };
+  if (has_root(call.kind) && (call.root < 0 || call.root >= size())) {
+    return bad(fmt::format("root {} is not a rank of this communicator (0 to {})", call.root, size() - 1));
+  }
+  const auto ranks = static_cast<std::size_t>(size());
+  for (const auto& [list, name] : {std::pair(call.in_counts, "in_counts"), std::pair(call.out_counts, "out_counts"),
+                                   std::pair(call.in_offsets, "in_offsets"), std::pair(call.out_offsets, "out_offsets")}) {
+    if (!list.empty() && list.size() != ranks) return bad(fmt::format("{} has {} entries for {} ranks", name, list.size(), ranks));
+  }
+  if (call.stream != nullptr) return bad("streams need an accelerator transport, and this build has none; pass nullptr");
+  const CollectiveShape shape = shape_of(call);
+  const bool any = call.count > 0 || extent_of(call.in_counts, call.in_offsets) > 0 || extent_of(call.out_counts, call.out_offsets) > 0;
+  if (any && call.in == nullptr && blocks_in(shape, size(), rank()) > 0 && (call.in_counts.empty() ? call.count > 0 : extent_of(call.in_counts, call.in_offsets) > 0)) {
+    return bad("the input buffer is null");
+  }
+  if (any && call.out == nullptr && blocks_out(shape, size(), rank()) > 0 && (call.out_counts.empty() ? call.count > 0 : extent_of(call.out_counts, call.out_offsets) > 0)) {
+    return bad("the output buffer is null");
+  }
+  return {};
+}
+
+std::shared_ptr<WorkState> CommunicatorImpl::start(const CollectiveCall& call, bool blocking) {
+  auto work = std::make_shared<WorkState>();
+  work->comm = shared_from_this();
+  work->call = call;
+  Domain::Lock lock = domain_->lock();
+  work->deadline = Clock::now() + job_->timeout();
+  work->seq = next_seq_++;
+  Status status = error_;
+  if (status.ok()) status = validate(call);
+  const bool invalid = !status.ok();
+  if (status.ok()) {
+    active_.push_back(work);
+    status = size() == 1 ? run_alone(*work) : begin(*work);
+  }
+  if (!status.ok()) {
+    finish(*work, status);
+    // Ranks that did start would wait for us until their deadline; an argument error is ours to tell at once.
+    if (!invalid) report(status, rank());
+  } else if (work->execution != nullptr && work->execution->done()) {
+    finish(*work, {});
+  }
+  if (!blocking && !work->done.load(std::memory_order_relaxed)) domain_->work_started(lock);
+  domain_->run_deferred();
+  return work;
+}
+
+Status CommunicatorImpl::run_alone(WorkState& work) {
+  const CollectiveCall& call = work.call;
+  const std::size_t count = call.in_counts.empty() ? (call.out_counts.empty() ? call.count : call.out_counts[0]) : call.in_counts[0];
+  const std::size_t bytes = count * size_of(call.type);
+  if (call.kind != Collective::kBarrier && bytes > 0) {
+    const auto offset = [&](std::span<const std::size_t> offsets) { return offsets.empty() ? 0 : offsets[0] * size_of(call.type); };
+    const std::byte* in = static_cast<const std::byte*>(call.in) + offset(call.in_offsets);
+    std::byte* out = static_cast<std::byte*>(call.out) + offset(call.out_offsets);
+    if (call.op == ReduceOp::kPremulSum && reduces(call.kind)) {
+      reduce::scale(call.type, out, in, count, call.factor);
+    } else if (in != out) {
+      std::memmove(out, in, bytes);
+    }
+  }
+  finish(work, {});
+  return {};
+}
+
+std::size_t CommunicatorImpl::planning_bytes(const WorkState& work, const CollectiveShape& shape) const {
+  if (shape.private_lengths) return kPrivatePlanBytes;
+  if (!shape.uneven) return work.call.count * size_of(work.call.type);
+  const auto& counts = work.call.kind == Collective::kAllGather ? work.out_counts : work.in_counts;
+  std::size_t sum = 0;
+  for (const std::size_t each : counts) sum += each;
+  return sum / counts.size() * size_of(work.call.type);
+}
+
+executor::Call CommunicatorImpl::lay_out(WorkState& work) const {
+  const CollectiveCall& call = work.call;
+  const auto me = static_cast<std::size_t>(rank());
+  const auto side = [](const void* base, std::size_t uniform, std::span<const std::size_t> counts, std::span<const std::size_t> offsets) {
+    executor::BlockBuffer buffer;
+    buffer.base = static_cast<std::byte*>(const_cast<void*>(base));
+    buffer.uniform = uniform;
+    buffer.counts = counts;
+    buffer.offsets = offsets;
+    return buffer;
+  };
+  // A side without a list of its own holds this rank's block of the other side's list.
+  const std::size_t in_uniform = call.kind == Collective::kAllGather && !work.out_counts.empty() ? work.out_counts[me] : call.count;
+  const std::size_t out_uniform = call.kind == Collective::kReduceScatter && !work.in_counts.empty() ? work.in_counts[me] : call.count;
+  executor::Call run;
+  run.in = side(call.in, in_uniform, work.in_counts, work.in_offsets);
+  run.out = side(call.out, out_uniform, work.out_counts, work.out_offsets);
+  run.type = call.type;
+  run.op = call.op;
+  run.comm = members_.id;
+  run.seq = work.seq;
+  return run;
+}
+
+Status CommunicatorImpl::begin(WorkState& work) {
+  CollectiveCall& call = work.call;
+  const CollectiveShape shape = shape_of(call);
+  const auto keep = [](std::vector<std::size_t>& to, std::span<const std::size_t> from) { to.assign(from.begin(), from.end()); };
+  keep(work.in_counts, call.in_counts);
+  keep(work.out_counts, call.out_counts);
+  keep(work.in_offsets, call.in_offsets);
+  keep(work.out_offsets, call.out_offsets);
+  if (work.in_offsets.empty() && !work.in_counts.empty()) work.in_offsets = packed(work.in_counts);
+  if (work.out_offsets.empty() && !work.out_counts.empty()) work.out_offsets = packed(work.out_counts);
+  call.in_counts = call.out_counts = call.in_offsets = call.out_offsets = {};  // the caller's memory may go now
+  const std::size_t bytes = planning_bytes(work, shape);
+  LONGSPAN_ASSIGN(work.entry, entry_for(shape, bytes));
+  LONGSPAN_TRY(connect(*work.entry, work.deadline));
+  executor::Call run = lay_out(work);
+  std::uint64_t digest = work.entry->plan->plan().decision.digest;
+  const std::uint64_t length = shape.private_lengths ? 0 : shape.uneven ? bytes : call.count;
+  const std::uint64_t op = reduces(call.kind) ? static_cast<std::uint64_t>(call.op) : 0;
+  for (const std::uint64_t part : {static_cast<std::uint64_t>(call.kind), length, static_cast<std::uint64_t>(call.type), op,
+                                   static_cast<std::uint64_t>(shape.root)}) {
+    digest = mix(digest, part);
+  }
+  run.digest = digest;
+  if (call.op == ReduceOp::kPremulSum && reduces(call.kind)) LONGSPAN_TRY(premultiply(work, run));
+  check_early_digests(work, digest);
+  auto& idle = work.entry->idle;
+  if (idle.empty()) {
+    work.execution = std::make_unique<executor::Execution>(work.entry->plan);
+  } else {
+    work.execution = std::move(idle.back());
+    idle.pop_back();
+  }
+  work.execution->owner = &work;
+  return work.execution->start(run, work.entry->channels, domain_->scratch());
+}
+
+Status CommunicatorImpl::premultiply(WorkState& work, executor::Call& call) {
+  const int blocks = blocks_in(shape_of(work.call), size(), rank());
+  const std::size_t elements = work.in_counts.empty() ? call.in.uniform * static_cast<std::size_t>(blocks)
+                                                      : extent_of(work.in_counts, work.in_offsets);
+  LONGSPAN_ASSIGN(work.scaled_input, domain_->scratch().take(elements * size_of(call.type)));
+  if (elements > 0) reduce::scale(call.type, work.scaled_input.data(), call.in.base, elements, work.call.factor);
+  call.in.base = work.scaled_input.data();
+  return {};
+}
+
+Result<PlanEntry*> CommunicatorImpl::entry_for(const CollectiveShape& shape, std::size_t bytes) {
+  LONGSPAN_ASSIGN(const std::shared_ptr<const Plan> plan, planner_.plan_for(shape, bytes, rank()));
+  auto& entry = entries_[plan.get()];
+  if (entry == nullptr) {
+    entry = std::make_unique<PlanEntry>();
+    entry->plan = std::make_shared<const executor::CompiledPlan>(plan);
+    log::debug("plan for {} of {} bytes: {}, {} chunks, window {}", name_of(shape.kind), bytes, plan->decision.full_name(),
+               plan->decision.chunks, plan->decision.window);
+  }
+  return entry.get();
+}
+
+ChannelPlan CommunicatorImpl::point_to_point_channel(int peer) const {
+  // A send alone on its link may use all of it; the rate of a collective that runs beside it stays what its plan says.
+  const Cluster& cluster = members_.cluster;
+  ChannelPlan plan;
+  plan.rtt_seconds = (cluster.latency(rank(), peer) + cluster.latency(peer, rank())).count();
+  const WanLink* link = cluster.topology.wan_link(cluster.region_of(rank()), cluster.region_of(peer));
+  if (cluster.tier_between(rank(), peer) == Tier::kWan && link != nullptr) {
+    plan.rate_bytes_per_second = link->bandwidth.bytes_per_second * 0.97;
+    plan.window_bytes = static_cast<std::size_t>(plan.rate_bytes_per_second * plan.rtt_seconds * 1.25);
+    plan.loss = link->loss;
+  }
+  return plan;
+}
+
+Status CommunicatorImpl::connect(PlanEntry& entry, TimePoint deadline) {
+  // Rates belong to the plan that runs now; leases from a shared budget of each link take this place (docs/performance.md).
+  if (entry.channel_epoch == domain_->channel_epoch() && last_entry_ == &entry) return {};
+  const Schedule& schedule = entry.plan->schedule();
+  const auto& uses = entry.plan->plan().channels;
+  entry.channels.resize(schedule.channels.size());
+  for (std::size_t i = 0; i < schedule.channels.size(); ++i) {
+    const ScheduleChannel& to = schedule.channels[i];
+    const Peer& peer = members_.peers[static_cast<std::size_t>(to.peer)];
+    LONGSPAN_ASSIGN(entry.channels[i], domain_->channel(peer, to.tier, i < uses.size() ? uses[i] : ChannelPlan{}, deadline));
+  }
+  entry.channel_epoch = domain_->channel_epoch();
+  last_entry_ = &entry;
+  return {};
+}
+
+std::shared_ptr<WorkState> CommunicatorImpl::start_send(const void* data, std::size_t bytes, int peer, std::uint32_t tag) {
+  auto work = std::make_shared<WorkState>();
+  work->comm = shared_from_this();
+  work->point_to_point = true;
+  work->data = static_cast<std::byte*>(const_cast<void*>(data));
+  work->bytes = bytes;
+  work->peer = peer;
+  work->tag = tag;
+  Domain::Lock lock = domain_->lock();
+  work->deadline = Clock::now() + job_->timeout();
+  Status status = error_;
+  if (status.ok() && (peer < 0 || peer >= size() || peer == rank())) {
+    status = Status(StatusCode::kInvalidArgument, fmt::format("send: peer {} must be another rank of 0 to {}", peer, size() - 1));
+  }
+  active_.push_back(work);
+  if (status.ok()) status = point_to_point_.send(*work);
+  if (!status.ok()) finish(*work, status);
+  else domain_->work_started(lock);
+  return work;
+}
+
+std::shared_ptr<WorkState> CommunicatorImpl::start_recv(void* data, std::size_t bytes, int peer, std::uint32_t tag) {
+  auto work = std::make_shared<WorkState>();
+  work->comm = shared_from_this();
+  work->point_to_point = true;
+  work->receives = true;
+  work->data = static_cast<std::byte*>(data);
+  work->bytes = bytes;
+  work->peer = peer;
+  work->tag = tag;
+  Domain::Lock lock = domain_->lock();
+  work->deadline = Clock::now() + job_->timeout();
+  Status status = error_;
+  if (status.ok() && peer != kAnySource && (peer < 0 || peer >= size() || peer == rank())) {
+    status = Status(StatusCode::kInvalidArgument, fmt::format("recv: peer {} must be another rank of 0 to {}, or kAnySource", peer, size() - 1));
+  }
+  active_.push_back(work);
+  if (status.ok()) status = point_to_point_.recv(*work);
+  if (!status.ok()) finish(*work, status);
+  else domain_->work_started(lock);
+  return work;
+}
+
+Status CommunicatorImpl::wait(WorkState& work, TimePoint deadline) {
+  if (work.done.load(std::memory_order_acquire)) return work.status;
+  Domain::Lock lock = domain_->lock();
+  const auto done = [&work] { return work.done.load(std::memory_order_relaxed); };
+  if (domain_->drive_until(lock, done, std::min(deadline, work.deadline))) return work.status;
+  if (Clock::now() < work.deadline) {
+    return Status(StatusCode::kTimeout, "the operation still runs; this wait's time is over");
+  }
+  check_deadlines(Clock::now());
+  if (!domain_->drive_until(lock, done, Clock::now() + kVerdictGrace)) {
+    domain_->defer([this] { fail(suspected_); });
+    domain_->run_deferred();
+  }
+  return work.status;
+}
+
+bool CommunicatorImpl::test(WorkState& work) {
+  if (work.done.load(std::memory_order_acquire)) return true;
+  Domain::Lock lock = domain_->lock();
+  domain_->progress(lock);
+  return work.done.load(std::memory_order_relaxed);
+}
+
+Status CommunicatorImpl::error() {
+  Domain::Lock lock = domain_->lock();
+  return error_;
+}
+
+Result<PlanSummary> CommunicatorImpl::explain(const CollectiveShape& shape, std::size_t bytes) {
+  Domain::Lock lock = domain_->lock();
+  PlanSummary summary;
+  const Bound bound = planner_.bound(shape, static_cast<double>(bytes));
+  summary.bound_seconds = bound.seconds;
+  summary.bound_cut = bound.cut;
+  if (size() == 1) {
+    summary.algorithm = "copy";
+    return summary;
+  }
+  LONGSPAN_ASSIGN(const Decision decision, planner_.decide(shape, bytes));
+  summary.algorithm = decision.full_name();
+  summary.chunks = decision.chunks;
+  summary.predicted_seconds = decision.predicted_seconds;
+  return summary;
+}
+
+void CommunicatorImpl::finish(WorkState& work, Status status) {
+  if (work.done.load(std::memory_order_relaxed)) return;
+  const auto self = std::find_if(active_.begin(), active_.end(), [&](const auto& each) { return each.get() == &work; });
+  const std::shared_ptr<WorkState> keep = self == active_.end() ? nullptr : std::move(*self);
+  if (self != active_.end()) active_.erase(self);
+  if (work.execution != nullptr) {
+    work.execution->reset();
+    if (status.ok()) work.entry->idle.push_back(std::move(work.execution));
+    else work.execution.reset();
+  }
+  work.scaled_input = {};
+  work.status = std::move(status);
+  work.done.store(true, std::memory_order_release);
+  for (const auto& callback : work.callbacks) callback(work.status);
+  work.callbacks.clear();
+  domain_->wake_waiters();
+}
+
+}  // namespace longspan::runtime

@@ -1,0 +1,122 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "executor/compiled_plan.hpp"
+#include "longspan/communicator.hpp"
+#include "planner/planner.hpp"
+#include "runtime/domain.hpp"
+#include "runtime/point_to_point.hpp"
+#include "runtime/work_state.hpp"
+
+namespace longspan::runtime {
+
+class Job;
+
+/// Marks message ids of send/recv, which count per (source, destination, tag) and not per communicator.
+inline constexpr std::uint64_t kPointToPointBit = std::uint64_t{1} << 63;
+
+/// The id of a communicator split from another: the same on all its ranks without talking.
+std::uint64_t child_id(std::uint64_t parent, std::uint32_t split, int color);
+
+/// A plan with what is needed to run it again: executions to reuse and the channels it uses.
+struct PlanEntry {
+  std::shared_ptr<const executor::CompiledPlan> plan;  // shared with its executions
+  std::vector<std::unique_ptr<executor::Execution>> idle;
+  std::vector<spi::Channel*> channels;
+  std::uint64_t channel_epoch = 0;
+};
+
+/// The state behind a Communicator. Guarded by the Domain's lock.
+class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
+ public:
+  struct Members {
+    std::uint64_t id = 0;
+    int rank = 0;
+    Cluster cluster;
+    std::vector<Peer> peers;        // by rank
+    std::vector<int> world_ranks;   // by rank
+  };
+  CommunicatorImpl(std::shared_ptr<Job> job, Members members);
+  ~CommunicatorImpl();
+
+  int rank() const noexcept { return members_.rank; }
+  int size() const noexcept { return members_.cluster.size(); }
+  std::uint64_t id() const noexcept { return members_.id; }
+  const Members& members() const noexcept { return members_; }
+  Job& job() noexcept { return *job_; }
+  const std::shared_ptr<Job>& shared_job() const noexcept { return job_; }
+  Domain& domain() noexcept { return *domain_; }
+
+  /// Starts; `blocking` when the caller will drive it itself.
+  std::shared_ptr<WorkState> start(const CollectiveCall& call, bool blocking);
+  std::shared_ptr<WorkState> start_send(const void* data, std::size_t bytes, int peer, std::uint32_t tag);
+  std::shared_ptr<WorkState> start_recv(void* data, std::size_t bytes, int peer, std::uint32_t tag);
+  Status wait(WorkState& work, TimePoint deadline);
+  bool test(WorkState& work);
+  void abort(const std::string& reason);
+  void close();
+  Status error();
+  Result<PlanSummary> explain(const CollectiveShape& shape, std::size_t bytes);
+  std::uint32_t next_split() { return splits_++; }
+
+  // From the Domain, with its lock held:
+  static void on_completion(spi::Completion& completion);
+  void on_arrival(spi::Completion& completion);
+  void on_broken(spi::PeerId peer, const Status& status);
+  void check_deadlines(TimePoint now);
+  /// Ends everything with `status`, for good.
+  void fail(const Status& status);
+  /// Reports a problem; the root cause ends the communicator, found together with the other ranks or, after a while,
+  /// `status` alone.
+  void report(const Status& status, int blamed_rank);
+  void finish(WorkState& work, Status status);
+  int rank_of(spi::PeerId peer) const;
+  /// The oldest operation that runs; nullptr: none.
+  const WorkState* oldest() const { return active_.empty() ? nullptr : active_.front().get(); }
+  std::uint32_t next_seq() const noexcept { return next_seq_; }
+  std::string describe_call(const WorkState& work) const;
+
+ private:
+  friend class PointToPoint;
+  Status validate(const CollectiveCall& call) const;
+  Status begin(WorkState& work);
+  Status run_alone(WorkState& work);
+  Status premultiply(WorkState& work, executor::Call& call);
+  Result<PlanEntry*> entry_for(const CollectiveShape& shape, std::size_t bytes);
+  Status connect(PlanEntry& entry, TimePoint deadline);
+  void check_early_digests(const WorkState& work, std::uint64_t digest);
+  ChannelPlan point_to_point_channel(int peer) const;
+  CollectiveShape shape_of(const CollectiveCall& call) const;
+  std::size_t planning_bytes(const WorkState& work, const CollectiveShape& shape) const;
+  executor::Call lay_out(WorkState& work) const;
+
+  std::shared_ptr<Job> job_;        // shared by the job's communicators
+  std::shared_ptr<Domain> domain_;  // the same object the job holds
+  Members members_;
+  planner::Planner planner_;
+  std::unordered_map<spi::PeerId, int> rank_of_peer_;
+  std::unordered_map<const Plan*, std::unique_ptr<PlanEntry>> entries_;  // the planner remembers the plans
+  PlanEntry* last_entry_ = nullptr;
+  std::vector<std::shared_ptr<WorkState>> active_;  // in the order they started
+  struct EarlyDigest {
+    std::uint32_t seq;
+    int rank;
+    std::uint64_t digest;
+  };
+  std::vector<EarlyDigest> early_digests_;
+  PointToPoint point_to_point_;
+  std::uint32_t next_seq_ = 0;
+  std::uint32_t splits_ = 0;
+  Status error_;
+  bool reported_ = false;
+  Status suspected_;        // what is reported if no root cause is agreed on in time
+  TimePoint verdict_by_{};  // until when the others may say what happened
+};
+
+}  // namespace longspan::runtime

@@ -1,0 +1,349 @@
+#include "runtime/domain.hpp"
+
+#include <sched.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/log.hpp"
+#include "executor/execution.hpp"
+#include "longspan/spi/registry.hpp"
+#include "runtime/communicator_impl.hpp"
+
+namespace longspan::runtime {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Long enough for a small message's round trip inside a host, short enough that a rank that waits for the WAN gives its
+// core away: what spinning buys is one wake-up (5 to 50 us).
+constexpr std::chrono::nanoseconds kSpin = 50us;
+constexpr std::chrono::nanoseconds kSpinShared = 5us;  // more ranks than cores: somebody else needs this core
+constexpr int kPollsPerClock = 8;                      // a clock read costs as much as an idle poll
+constexpr auto kBackgroundPatience = 5ms;
+constexpr auto kTick = 100ms;  // deadlines of operations nobody waits for are checked this often
+constexpr std::size_t kEarlyArrivals = 4096;
+
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+}  // namespace
+
+Domain::Domain(DomainOptions options) : options_(std::move(options)) {}
+
+Result<std::shared_ptr<Domain>> Domain::create(const DomainOptions& options) {
+  std::shared_ptr<Domain> domain(new Domain(options));
+  domain->epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
+  domain->wake_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!domain->epoll_ || !domain->wake_) return system_error("cannot make an epoll instance", errno);
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.fd = domain->wake_.get();
+  if (::epoll_ctl(domain->epoll_.get(), EPOLL_CTL_ADD, domain->wake_.get(), &event) != 0) {
+    return system_error("epoll_ctl", errno);
+  }
+  cpu_set_t cores;
+  const int usable = ::sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
+  domain->spin_ = options.local_ranks <= usable ? kSpin : kSpinShared;
+  LONGSPAN_TRY(domain->open_endpoints());
+  domain->thread_ = std::thread([raw = domain.get()] { raw->background(); });
+  return domain;
+}
+
+Status Domain::open_endpoints() {
+  const auto allowed = [this](const spi::Transport& transport) {
+    if (options_.transports.empty()) return !transport.capabilities().test_only;
+    return std::find(options_.transports.begin(), options_.transports.end(), transport.name()) != options_.transports.end();
+  };
+  std::string known;
+  for (spi::Transport* transport : spi::all_transports()) {
+    known += (known.empty() ? "" : ", ") + std::string(transport->name());
+    if (!allowed(*transport)) continue;
+    spi::EndpointOptions options;
+    options.self = options_.self;
+    options.job = options_.job;
+    options.bind_address = options_.bind_address;
+    auto endpoint = transport->open(options);
+    if (!endpoint.ok()) return endpoint.status().with_context("transport " + std::string(transport->name()));
+    if (const int fd = (*endpoint)->wait_fd(); fd >= 0) {
+      epoll_event event{};
+      event.events = EPOLLIN;
+      event.data.fd = fd;
+      if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return system_error("epoll_ctl", errno);
+    }
+    names_.emplace_back(transport->name());
+    host_local_.push_back(transport->capabilities().host_local);
+    endpoints_.push_back(std::move(*endpoint));
+  }
+  for (const std::string& name : options_.transports) {
+    if (std::find(names_.begin(), names_.end(), name) != names_.end()) continue;
+    return Status(StatusCode::kInvalidArgument,
+                  "LONGSPAN_TRANSPORTS names '" + name + "', which this build does not have; it has: " + known);
+  }
+  return {};
+}
+
+Domain::~Domain() {
+  {
+    Lock guard = lock();
+    stopping_ = true;
+    background_wake_.notify_all();
+    wake_blocked();
+  }
+  if (thread_.joinable()) thread_.join();
+  for (auto& endpoint : endpoints_) endpoint->close(Clock::now() + 1s);
+}
+
+std::vector<EndpointAddress> Domain::addresses() const {
+  std::vector<EndpointAddress> all;
+  for (std::size_t i = 0; i < endpoints_.size(); ++i) all.emplace_back(names_[i], endpoints_[i]->address());
+  return all;
+}
+
+Domain::Lock Domain::lock() {
+  Lock guard(mutex_, std::try_to_lock);
+  if (guard.owns_lock()) return guard;
+  contenders_.fetch_add(1, std::memory_order_relaxed);
+  guard.lock();
+  contenders_.fetch_sub(1, std::memory_order_relaxed);
+  return guard;
+}
+
+void Domain::yield_to_contenders(Lock& lock) {
+  if (contenders_.load(std::memory_order_relaxed) == 0) return;
+  lock.unlock();
+  while (contenders_.load(std::memory_order_relaxed) > 0) ::sched_yield();
+  lock.lock();
+}
+
+bool Domain::poll_all() {
+  bool any = false;
+  for (auto& endpoint : endpoints_) {
+    const std::size_t found = endpoint->poll(completions_);
+    for (std::size_t i = 0; i < found; ++i) dispatch(completions_[i]);
+    any |= found > 0;
+  }
+  run_deferred();
+  return any;
+}
+
+void Domain::dispatch(spi::Completion& completion) {
+  switch (completion.kind) {
+    case spi::CompletionKind::kSend:
+    case spi::CompletionKind::kRecv: CommunicatorImpl::on_completion(completion); return;
+    case spi::CompletionKind::kArrival: {
+      const auto found = communicators_.find(completion.id.comm & ~kPointToPointBit);
+      if (found != communicators_.end()) return found->second->on_arrival(completion);
+      auto& early = early_[completion.id.comm & ~kPointToPointBit];
+      if (early.size() < kEarlyArrivals) early.push_back(std::move(completion));
+      return;
+    }
+    case spi::CompletionKind::kClosed: return;
+    case spi::CompletionKind::kBroken: {
+      channels_.erase(completion.peer);
+      ++channel_epoch_;
+      // A failing communicator removes itself from the map, so walk a copy.
+      std::vector<CommunicatorImpl*> all;
+      for (auto& [id, communicator] : communicators_) all.push_back(communicator);
+      for (CommunicatorImpl* communicator : all) communicator->on_broken(completion.peer, completion.status);
+      return;
+    }
+  }
+}
+
+bool Domain::arm_all() {
+  bool quiet = true;
+  for (auto& endpoint : endpoints_) quiet &= endpoint->arm();
+  return quiet;
+}
+
+void Domain::block(Lock& lock, TimePoint deadline) {
+  if (!arm_all()) return;
+  if (pollable_ != nullptr) deadline = std::min(deadline, pollable_->next_deadline());
+  const int timeout = poll_timeout_ms(Clock::now(), deadline, 1000);
+  const std::uint64_t mine = blocked_ = owner_;
+  lock.unlock();
+  std::array<epoll_event, 8> events{};
+  const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout);
+  lock = this->lock();
+  if (blocked_ == mine) blocked_ = 0;  // else another thread took over meanwhile
+  for (int i = 0; i < count; ++i) {
+    if (events[static_cast<std::size_t>(i)].data.fd != wake_.get()) continue;
+    std::uint64_t value = 0;
+    if (::read(wake_.get(), &value, sizeof value) < 0 && errno != EAGAIN) log::debug("wake: {}", errno);
+  }
+}
+
+bool Domain::drive_until(Lock& lock, const std::function<bool()>& done, TimePoint deadline) {
+  while (!done()) {
+    if (owner_ != 0 && !owner_is_background_) {
+      ++sleepers_;
+      const bool late = waiters_.wait_until(lock, deadline) == std::cv_status::timeout;
+      --sleepers_;
+      if (late && !done()) return false;
+      continue;
+    }
+    const std::uint64_t mine = owner_ = ++tickets_;
+    owner_is_background_ = false;
+    ++drives_;
+    TimePoint idle_since = Clock::now();
+    int polls = 0;
+    bool late = false;
+    while (!done() && owner_ == mine) {
+      yield_to_contenders(lock);
+      if (poll_all()) {
+        polls = 0;
+        idle_since = TimePoint{};
+        continue;
+      }
+      relax();
+      if (++polls % kPollsPerClock != 0) continue;
+      const TimePoint now = Clock::now();
+      if (idle_since == TimePoint{}) idle_since = now;
+      if (pollable_ != nullptr && now >= pollable_->next_deadline()) pollable_->poll();
+      if (now >= deadline) {
+        late = true;
+        break;
+      }
+      if (now - idle_since < spin_) continue;
+      block(lock, deadline);
+      if (pollable_ != nullptr) pollable_->poll();
+    }
+    if (owner_ == mine) owner_ = 0;
+    if (sleepers_ > 0) waiters_.notify_all();
+    if (late) return done();
+  }
+  return true;
+}
+
+void Domain::progress(Lock& /*lock*/) {
+  if (owner_ != 0 && !owner_is_background_) return;
+  poll_all();
+  // The background thread may be blocked on endpoints that this poll disarmed.
+  wake_blocked();
+}
+
+void Domain::work_started(Lock& /*lock*/) {
+  poll_all();
+  wake_blocked();
+  if (owner_ == 0) background_wake_.notify_one();
+}
+
+void Domain::wake_blocked() {
+  if (blocked_ == 0) return;
+  const std::uint64_t one = 1;
+  if (::write(wake_.get(), &one, sizeof one) < 0 && errno != EAGAIN) log::warn("cannot wake: {}", errno);
+}
+
+void Domain::run_deferred() {
+  while (!deferred_.empty()) {
+    const std::vector<std::function<void()>> now = std::exchange(deferred_, {});
+    for (const auto& action : now) action();
+  }
+}
+
+void Domain::background() {
+  Lock guard = lock();
+  std::uint64_t seen = drives_;
+  while (!stopping_) {
+    // Somebody who waits drives better: step in only when nobody did for a while, or work was left behind.
+    const bool told = background_wake_.wait_for(guard, kBackgroundPatience) == std::cv_status::no_timeout;
+    if (stopping_ || owner_ != 0) continue;
+    if (!told && drives_ != seen) {
+      seen = drives_;
+      continue;
+    }
+    const std::uint64_t mine = owner_ = ++tickets_;
+    owner_is_background_ = true;
+    while (!stopping_ && owner_ == mine) {
+      yield_to_contenders(guard);
+      if (owner_ != mine) break;
+      if (poll_all()) continue;
+      block(guard, Clock::now() + kTick);
+      if (owner_ != mine) break;
+      if (pollable_ != nullptr) pollable_->poll();
+      std::vector<CommunicatorImpl*> all;
+      for (auto& [id, communicator] : communicators_) all.push_back(communicator);
+      for (CommunicatorImpl* communicator : all) communicator->check_deadlines(Clock::now());
+      if (sleepers_ > 0) waiters_.notify_all();
+    }
+    if (owner_ == mine) owner_ = 0;
+    seen = drives_;
+  }
+}
+
+Result<spi::Channel*> Domain::channel(const Peer& peer, Tier tier, const ChannelPlan& plan, TimePoint deadline) {
+  if (const auto found = channels_.find(peer.id); found != channels_.end()) {
+    if (plan.rate_bytes_per_second > 0 && plan.rate_bytes_per_second != found->second.rate) {
+      found->second.channel->set_rate(found->second.rate = plan.rate_bytes_per_second);
+    }
+    return found->second.channel;
+  }
+  for (const bool local : {true, false}) {
+    if (local && tier > Tier::kHost) continue;
+    for (std::size_t i = 0; i < endpoints_.size(); ++i) {
+      if (host_local_[i] != local) continue;
+      const auto address = std::find_if(peer.endpoints.begin(), peer.endpoints.end(),
+                                        [&](const EndpointAddress& each) { return each.first == names_[i]; });
+      if (address == peer.endpoints.end()) continue;
+      spi::ChannelOptions options;
+      options.tier = tier;
+      options.lanes = plan.lanes;
+      options.rate_bytes_per_second = plan.rate_bytes_per_second;
+      options.window_bytes = plan.window_bytes;
+      options.rtt = std::chrono::nanoseconds(static_cast<std::int64_t>(plan.rtt_seconds * 1e9));
+      options.loss = plan.loss;
+      options.peer_name = peer.name;
+      LONGSPAN_ASSIGN(spi::Channel* made, endpoints_[i]->connect(peer.id, address->second, options, deadline));
+      channels_[peer.id] = OpenChannel{made, endpoints_[i].get(), tier, plan.rate_bytes_per_second};
+      log::debug("{}: {} over {}", peer.name, name_of(tier), names_[i]);
+      return made;
+    }
+  }
+  return Status(StatusCode::kUnsupported, "no transport joins us with " + peer.name + " (tier " +
+                                              std::string(name_of(tier)) + "); check LONGSPAN_TRANSPORTS on both sides");
+}
+
+void Domain::add(std::uint64_t comm, CommunicatorImpl* communicator) {
+  communicators_[comm] = communicator;
+  if (const auto found = early_.find(comm); found != early_.end()) {
+    for (spi::Completion& completion : found->second) communicator->on_arrival(completion);
+    early_.erase(found);
+  }
+}
+
+void Domain::remove(std::uint64_t comm) { communicators_.erase(comm); }
+
+void Domain::watch(Pollable* pollable) {
+  if (pollable_ != nullptr && pollable_->wait_fd() >= 0) {
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, pollable_->wait_fd(), nullptr);
+  }
+  pollable_ = pollable;
+  if (pollable == nullptr || pollable->wait_fd() < 0) return;
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.fd = pollable->wait_fd();
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, pollable->wait_fd(), &event) != 0) log::warn("epoll_ctl: {}", errno);
+}
+
+void Domain::forget(std::uint64_t comm) {
+  for (auto& endpoint : endpoints_) {
+    endpoint->forget(comm);
+    endpoint->forget(comm | kPointToPointBit);
+  }
+}
+
+std::uint64_t Domain::bytes_sent(Tier tier) const {
+  std::uint64_t sum = 0;
+  for (const auto& [peer, open] : channels_) {
+    if (open.tier == tier) sum += open.channel->stats().bytes_sent;
+  }
+  return sum;
+}
+
+}  // namespace longspan::runtime

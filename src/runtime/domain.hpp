@@ -1,0 +1,148 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/fd.hpp"
+#include "executor/scratch_pool.hpp"
+#include "longspan/plan.hpp"
+#include "longspan/spi/transport.hpp"
+#include "longspan/status.hpp"
+
+namespace longspan::runtime {
+
+class CommunicatorImpl;
+
+/// A transport's name and how it is reached there.
+using EndpointAddress = std::pair<std::string, std::string>;
+
+/// Another rank's Domain, as the bootstrap announced it.
+struct Peer {
+  spi::PeerId id = 0;
+  std::string name;  ///< "rank 3 (host eu-1, region eu)"
+  std::vector<EndpointAddress> endpoints;
+};
+
+/// What polls on behalf of somebody besides the transports (the control plane): called with the Domain's lock held.
+class Pollable {
+ public:
+  virtual ~Pollable() = default;
+  virtual int wait_fd() const noexcept = 0;
+  virtual void poll() = 0;
+  virtual TimePoint next_deadline() const = 0;
+};
+
+struct DomainOptions {
+  spi::PeerId self = 0;
+  std::uint64_t job = 0;
+  std::string bind_address;
+  std::vector<std::string> transports;  ///< allowed names; empty: all that are not for tests only
+  int local_ranks = 1;                  ///< ranks on this host: with fewer cores, waiting yields at once
+};
+
+/// Owns endpoints, connections and the progress of one process (or of one rank, where ranks are threads). Shared by its
+/// communicators.
+///
+/// Progress is driven by whoever waits: `drive_until` makes the caller the owner of progress; a second waiter sleeps
+/// until the first leaves. A background thread drives when nobody waits; a caller takes over from it without waking it.
+/// State below `mutex_` (endpoints, executions, communicators' queues) is touched only with the lock held.
+class Domain {
+ public:
+  using Lock = std::unique_lock<std::mutex>;
+
+  static Result<std::shared_ptr<Domain>> create(const DomainOptions& options);
+  Domain(const Domain&) = delete;
+  Domain& operator=(const Domain&) = delete;
+  ~Domain();
+
+  spi::PeerId self() const noexcept { return options_.self; }
+  std::vector<EndpointAddress> addresses() const;
+
+  /// Takes the lock; whoever spins lets go of it at once.
+  Lock lock();
+  /// Drives progress until `done()` (called with the lock held) or `deadline`; false at the deadline.
+  bool drive_until(Lock& lock, const std::function<bool()>& done, TimePoint deadline);
+  /// One round of progress without blocking.
+  void progress(Lock& lock);
+  /// Runs `action` with the lock held when the completions at hand have been dispatched: what ends executions must not
+  /// run while a batch still refers to them.
+  void defer(std::function<void()> action) { deferred_.push_back(std::move(action)); }
+  void run_deferred();
+  /// Changes whenever a channel is lost; cached channels are stale then.
+  std::uint64_t channel_epoch() const noexcept { return channel_epoch_; }
+  /// After work was started by a thread that will not drive: somebody else must notice.
+  void work_started(Lock& lock);
+
+  // With the lock held:
+  Result<spi::Channel*> channel(const Peer& peer, Tier tier, const ChannelPlan& plan, TimePoint deadline);
+  executor::ScratchPool& scratch() noexcept { return scratch_; }
+  void add(std::uint64_t comm, CommunicatorImpl* communicator);
+  void remove(std::uint64_t comm);
+  void watch(Pollable* pollable);  ///< nullptr: none
+  void forget(std::uint64_t comm);
+  void wake_waiters() { waiters_.notify_all(); }
+  std::span<const std::unique_ptr<spi::Endpoint>> endpoints() const { return endpoints_; }
+  std::uint64_t bytes_sent(Tier tier) const;
+
+ private:
+  explicit Domain(DomainOptions options);
+  Status open_endpoints();
+  bool poll_all();
+  void dispatch(spi::Completion& completion);
+  void block(Lock& lock, TimePoint deadline);
+  void wake_blocked();
+  bool arm_all();
+  void yield_to_contenders(Lock& lock);
+  void background();
+
+  struct OpenChannel {
+    spi::Channel* channel = nullptr;
+    spi::Endpoint* endpoint = nullptr;
+    Tier tier = Tier::kHost;
+    double rate = 0;
+  };
+
+  DomainOptions options_;
+  std::mutex mutex_;
+  std::condition_variable waiters_;
+  std::atomic<int> contenders_{0};
+  std::uint64_t owner_ = 0;  // ticket of the thread that drives; 0: nobody
+  std::uint64_t tickets_ = 0;
+  bool owner_is_background_ = false;
+  std::uint64_t blocked_ = 0;  // ticket of the owner that blocks without the lock; 0: nobody
+  int sleepers_ = 0;
+  std::uint64_t drives_ = 0;  // how often somebody drove, for the background thread's patience
+  std::chrono::nanoseconds spin_{0};
+
+  std::vector<std::string> names_;  // of endpoints_, by index
+  std::vector<bool> host_local_;
+  std::vector<std::unique_ptr<spi::Endpoint>> endpoints_;
+  std::unordered_map<spi::PeerId, OpenChannel> channels_;
+  std::unordered_map<std::uint64_t, CommunicatorImpl*> communicators_;
+  std::unordered_map<std::uint64_t, std::vector<spi::Completion>> early_;  // arrivals for communicators not made yet
+  executor::ScratchPool scratch_;
+  Pollable* pollable_ = nullptr;
+  std::vector<std::function<void()>> deferred_;
+  std::uint64_t channel_epoch_ = 1;
+  std::array<spi::Completion, 64> completions_;
+  Fd epoll_;
+  Fd wake_;
+
+  std::condition_variable background_wake_;
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace longspan::runtime

@@ -1,0 +1,203 @@
+#include "runtime/job.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/log.hpp"
+#include "bootstrap/rendezvous.hpp"
+#include "bootstrap/wire.hpp"
+#include "longspan/bootstrap.hpp"
+#include "runtime/communicator_impl.hpp"
+#include "runtime/fault_desk.hpp"
+#include "topology/placement.hpp"
+
+namespace longspan::runtime {
+namespace {
+
+using bootstrap::Reader;
+using bootstrap::Writer;
+
+constexpr std::size_t kMaxText = 4096;
+constexpr std::size_t kMaxTopology = std::size_t{1} << 20;
+
+/// What a rank tells the others about itself.
+struct Announcement {
+  spi::PeerId id = 0;
+  Whereabouts where;
+  std::string topology_name;  ///< "" without one
+  std::vector<EndpointAddress> endpoints;
+
+  std::string encode() const {
+    Writer out;
+    out.u64(id);
+    out.text(where.declared_host);
+    out.text(where.hostname);
+    out.text(where.address);
+    out.u64(where.topology_digest);
+    out.text(topology_name);
+    out.u32(static_cast<std::uint32_t>(endpoints.size()));
+    for (const auto& [name, address] : endpoints) {
+      out.text(name);
+      out.text(address);
+    }
+    return std::move(out).take();
+  }
+
+  static Result<Announcement> decode(const std::string& bytes, std::size_t rank) {
+    Reader in(bytes);
+    Announcement made;
+    made.id = in.u64();
+    made.where.declared_host = in.text(kMaxText);
+    made.where.hostname = in.text(kMaxText);
+    made.where.address = in.text(kMaxText);
+    made.where.topology_digest = in.u64();
+    made.topology_name = in.text(kMaxText);
+    const std::uint32_t endpoints = in.count(8);
+    for (std::uint32_t i = 0; i < endpoints && in.ok(); ++i) {
+      std::string name = in.text(kMaxText);
+      made.endpoints.emplace_back(std::move(name), in.text(kMaxText));
+    }
+    if (!in.ok()) return Status(StatusCode::kInternal, fmt::format("rank {} announced itself with bytes that make no sense", rank));
+    return made;
+  }
+};
+
+/// What rank 0 decides once for all: every rank plans from this alone.
+struct Context {
+  std::string topology;
+  std::string source;
+  std::vector<int> host_of_rank;
+  std::string algorithm;
+
+  std::string encode() const {
+    Writer out;
+    out.text(topology);
+    out.text(source);
+    out.text(algorithm);
+    out.u32(static_cast<std::uint32_t>(host_of_rank.size()));
+    for (const int host : host_of_rank) out.i32(host);
+    return std::move(out).take();
+  }
+
+  static Result<Context> decode(const std::string& bytes) {
+    Reader in(bytes);
+    Context made;
+    made.topology = in.text(kMaxTopology);
+    made.source = in.text(kMaxText);
+    made.algorithm = in.text(kMaxText);
+    const std::uint32_t ranks = in.count(4);
+    for (std::uint32_t i = 0; i < ranks; ++i) made.host_of_rank.push_back(in.i32());
+    if (!in.ok()) return Status(StatusCode::kInternal, "rank 0's planning context makes no sense");
+    return made;
+  }
+};
+
+Result<std::optional<Topology>> own_topology(const Options& options) {
+  if (options.topology_text) {
+    LONGSPAN_ASSIGN(Topology parsed, parse_topology(*options.topology_text, "(topology given by the program)"));
+    return std::optional<Topology>(std::move(parsed));
+  }
+  if (!options.topology_file) return std::optional<Topology>();
+  LONGSPAN_ASSIGN(Topology loaded, load_topology(*options.topology_file));
+  return std::optional<Topology>(std::move(loaded));
+}
+
+std::string host_name() {
+  std::string name(256, '\0');
+  if (::gethostname(name.data(), name.size() - 1) != 0) return "localhost";
+  name.resize(name.find('\0'));
+  return name;
+}
+
+Result<Context> make_context(const std::optional<Topology>& topology, const Options& options, std::span<const std::string> payloads) {
+  std::vector<Whereabouts> where;
+  for (std::size_t r = 0; r < payloads.size(); ++r) {
+    LONGSPAN_ASSIGN(Announcement each, Announcement::decode(payloads[r], r));
+    where.push_back(std::move(each.where));
+  }
+  std::vector<std::string> warnings;
+  LONGSPAN_ASSIGN(const Cluster placed, topology ? place(*topology, where, &warnings) : place_without_file(where, &warnings));
+  for (const std::string& warning : warnings) log::warn("{}", warning);
+  Context context;
+  context.topology = to_toml(placed.topology);
+  context.source = placed.topology.source;
+  context.host_of_rank = placed.host_of_rank;
+  context.algorithm = options.algorithm.value_or("");
+  return context;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Job>> Job::join(const LaunchInfo& launch, const UniqueId* /*id*/, const Options& given) {
+  LONGSPAN_ASSIGN(const Options options, resolve(given));
+  LONGSPAN_ASSIGN(const std::optional<Topology> topology, own_topology(options));
+  log::set_identity(fmt::format("rank {}", launch.rank));
+  std::shared_ptr<Job> job(new Job);
+  job->rank_ = launch.rank;
+  job->timeout_ = *options.timeout;
+
+  Announcement me;
+  me.id = bootstrap::random_number();
+  me.where.declared_host = options.host.value_or("");
+  me.where.hostname = host_name();
+  if (topology) me.where.topology_digest = topology_digest(*topology);
+  DomainOptions domain;
+  domain.self = me.id;
+  domain.transports = options.transports.value_or(std::vector<std::string>());
+  domain.local_ranks = launch.local_size;
+  if (topology) {
+    const int host = topology->find_host(me.where.declared_host.empty() ? me.where.hostname : me.where.declared_host);
+    if (host >= 0) domain.bind_address = topology->hosts[static_cast<std::size_t>(host)].address;
+  }
+  me.where.address = domain.bind_address;
+  LONGSPAN_ASSIGN(job->domain_, Domain::create(domain));
+  me.endpoints = job->domain_->addresses();
+
+  bootstrap::RendezvousRequest request;
+  request.launch = launch;
+  request.host = me.where.declared_host.empty() ? me.where.hostname : me.where.declared_host;
+  request.payload = me.encode();
+  request.deadline = Clock::now() + job->timeout_;
+  request.make_context = [&](std::span<const std::string> payloads) -> Result<std::string> {
+    LONGSPAN_ASSIGN(const Context context, make_context(topology, options, payloads));
+    return context.encode();
+  };
+  LONGSPAN_ASSIGN(bootstrap::Rendezvous met, bootstrap::exchange(std::move(request)));
+
+  LONGSPAN_ASSIGN(Context context, Context::decode(met.context));
+  LONGSPAN_ASSIGN(job->cluster_.topology, parse_topology(context.topology, context.source));
+  job->cluster_.topology.source = context.source;
+  job->cluster_.host_of_rank = std::move(context.host_of_rank);
+  if (job->cluster_.size() != launch.size) return Status(StatusCode::kInternal, "rank 0's planning context has another number of ranks");
+  job->id_ = met.job & ~kPointToPointBit;
+  job->planner_options_.forced = std::move(context.algorithm);
+  for (std::size_t r = 0; r < met.payloads.size(); ++r) {
+    LONGSPAN_ASSIGN(Announcement each, Announcement::decode(met.payloads[r], r));
+    job->peers_.push_back(Peer{each.id, job->cluster_.describe(static_cast<int>(r)), std::move(each.endpoints)});
+  }
+  log::set_identity(job->cluster_.describe(launch.rank));
+  job->faults_ = std::make_unique<FaultDesk>(*job, std::move(met));
+  const auto lock = job->domain_->lock();
+  job->domain_->watch(job->faults_.get());
+  return job;
+}
+
+Job::~Job() {
+  if (domain_ == nullptr || faults_ == nullptr) return;
+  const auto lock = domain_->lock();
+  domain_->watch(nullptr);
+  faults_->close();
+}
+
+bool Job::send_fault(CommunicatorImpl& comm, const Status& status, int blamed_rank) {
+  return faults_ != nullptr && faults_->send(comm, status, blamed_rank);
+}
+
+void Job::add(CommunicatorImpl& comm) {
+  const auto lock = domain_->lock();
+  domain_->add(comm.id(), &comm);
+}
+
+}  // namespace longspan::runtime

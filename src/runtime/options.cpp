@@ -1,0 +1,123 @@
+#include "longspan/options.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <string_view>
+
+#include "base/env.hpp"
+#include "base/log.hpp"
+#include "base/units.hpp"
+
+namespace longspan {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// The one table of settings: it gives the parser, the warning for unknown names and `longspan info`.
+struct Setting {
+  const char* variable;
+  const char* fallback;
+  const char* meaning;
+  Status (*take)(Options&, const std::string& text);
+};
+
+template <std::optional<std::string> Options::*Field>
+Status take_text(Options& options, const std::string& text) {
+  if (!(options.*Field)) options.*Field = text;
+  return {};
+}
+
+Status take_transports(Options& options, const std::string& text) {
+  if (options.transports) return {};
+  std::vector<std::string> names;
+  for (std::size_t at = 0; at <= text.size();) {
+    const std::size_t comma = std::min(text.find(',', at), text.size());
+    if (comma > at) names.push_back(text.substr(at, comma - at));
+    at = comma + 1;
+  }
+  options.transports = std::move(names);
+  return {};
+}
+
+Status take_timeout(Options& options, const std::string& text) {
+  if (options.timeout) return {};
+  LONGSPAN_ASSIGN(const Latency time, parse_time(text));
+  if (time.count() <= 0) return Status(StatusCode::kInvalidArgument, "found '" + text + "', expected a time above 0, e.g. 10s");
+  options.timeout = std::chrono::duration_cast<std::chrono::nanoseconds>(time);
+  return {};
+}
+
+Status take_log_level(Options& options, const std::string& text) {
+  if (!log::parse_level(text)) {
+    return Status(StatusCode::kInvalidArgument, "found '" + text + "', expected error, warn, info, debug or trace");
+  }
+  if (!options.log_level) options.log_level = text;
+  return {};
+}
+
+constexpr std::array kSettings{
+    Setting{"LONGSPAN_TOPOLOGY", "", "topology file; rank 0's is used everywhere", take_text<&Options::topology_file>},
+    Setting{"LONGSPAN_HOST", "the hostname", "which [[host]] of the topology this rank is on", take_text<&Options::host>},
+    Setting{"LONGSPAN_ALGORITHM", "planned", "force one: name or name:variant", take_text<&Options::algorithm>},
+    Setting{"LONGSPAN_TRANSPORTS", "all", "allow these only, comma-separated", take_transports},
+    Setting{"LONGSPAN_TIMEOUT", "5min", "deadline of every operation", take_timeout},
+    Setting{"LONGSPAN_LOG", "warn", "error, warn, info, debug or trace", take_log_level},
+};
+// Names of the fixed environment that later parts read; known, so not warned about.
+constexpr std::array kReserved{"LONGSPAN_ENCRYPT", "LONGSPAN_KEY", "LONGSPAN_KEY_FILE"};
+
+std::size_t distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i);
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
+    }
+  }
+  return row[b.size()];
+}
+
+void warn_of_unknown() {
+  for (const std::string& name : env::names_with_prefix("LONGSPAN_")) {
+    const auto is = [&](const auto& each) { return name == each.variable; };
+    if (std::any_of(kSettings.begin(), kSettings.end(), is)) continue;
+    if (std::find(kReserved.begin(), kReserved.end(), name) != kReserved.end()) continue;
+    const auto nearest = std::min_element(kSettings.begin(), kSettings.end(), [&](const Setting& a, const Setting& b) {
+      return distance(name, a.variable) < distance(name, b.variable);
+    });
+    log::warn("unknown setting {}; did you mean {}?", name, nearest->variable);
+  }
+}
+
+}  // namespace
+
+Result<Options> resolve(const Options& options) {
+  Options resolved = options;
+  for (const Setting& setting : kSettings) {
+    const auto text = env::get(setting.variable);
+    if (!text) continue;
+    if (Status status = setting.take(resolved, *text); !status.ok()) return status.with_context(setting.variable);
+  }
+  if (!resolved.timeout) resolved.timeout = 5min;
+  if (resolved.log_level) {
+    if (const auto level = log::parse_level(*resolved.log_level)) log::set_level(*level);
+  }
+  warn_of_unknown();
+  return resolved;
+}
+
+std::string describe_options() {
+  std::string text;
+  for (const Setting& setting : kSettings) {
+    text += fmt::format("{:<22} default {:<14} {}\n", setting.variable, *setting.fallback != '\0' ? setting.fallback : "none", setting.meaning);
+  }
+  return text;
+}
+
+}  // namespace longspan

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "executor/execution.hpp"
+#include "longspan/communicator.hpp"
+#include "longspan/status.hpp"
+
+namespace longspan::runtime {
+
+class CommunicatorImpl;
+struct PlanEntry;
+
+/// One started operation. Everything but `done` is guarded by the Domain's lock until done is set; then it is constant.
+struct WorkState {
+  std::shared_ptr<CommunicatorImpl> comm;  // keeps the communicator while the operation runs
+  std::atomic<bool> done{false};
+  Status status;
+  TimePoint deadline{};
+  std::vector<std::function<void(const Status&)>> callbacks;
+
+  // A collective.
+  std::uint32_t seq = 0;
+  CollectiveCall call;
+  PlanEntry* entry = nullptr;
+  std::unique_ptr<executor::Execution> execution;
+  executor::ScratchPool::Block scaled_input;  // kPremulSum: the input times this rank's factor
+  std::vector<std::size_t> in_counts, in_offsets, out_counts, out_offsets;
+
+  // A send or receive.
+  bool point_to_point = false;
+  bool receives = false;
+  std::byte* data = nullptr;
+  std::size_t bytes = 0;  // of the buffer; of the message once done
+  std::size_t element_size = 1;
+  int peer = kAnySource;
+  std::uint32_t tag = 0;
+  std::uint32_t message = 0;  // number of the message among those of (source, destination, tag)
+};
+
+}  // namespace longspan::runtime
