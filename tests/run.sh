@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Set-up, build and all tests: tests/run.sh [ctest options]. Prints what was skipped and why, then ctest's summary.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")/.."
+
+preset=${LONGSPAN_PRESET:-dev}
+cmake/setup.sh
+cmake --preset "$preset" ${LONGSPAN_CMAKE_ARGS:-} >build-configure.log 2>&1 || { cat build-configure.log; exit 1; }
+mv build-configure.log "build/$preset/configure.log"
+sed -n '/longspan .*,/,$p' "build/$preset/configure.log" | grep -v '^-- \(Configuring\|Generating\|Build files\)' || true
+cmake --build --preset "$preset"
+
+status=0
+ctest --test-dir "build/$preset" --output-on-failure --no-tests=error -j 2 "$@" || status=$?
+log="build/$preset/Testing/Temporary/LastTest.log"
+if grep -qs '^SKIP: ' "$log"; then
+  echo "Skipped here:"
+  grep '^SKIP: ' "$log" | sort -u
+fi
+exit $status
