@@ -140,6 +140,6 @@ std::vector<spi::Stage> stages(const Request& request) {
 
 }  // namespace
 
-Family allgather_family() { return Family{block_variants, stages, build}; }
+Family allgather_family() { return Family{block_variants, stages, build, block_flows}; }
 
 }  // namespace longspan::hierarchical

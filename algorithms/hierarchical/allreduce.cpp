@@ -12,6 +12,7 @@ TierOptions options_of(const Request& request) {
   TierOptions options;
   options.flat = request.variant.ends_with("flat") || request.is("leader");
   options.leader = request.variant.starts_with("leader");
+  options.ring = request.variant.ends_with("ring");
   options.world = request.variant.starts_with("rs-ag");
   return options;
 }
@@ -28,6 +29,10 @@ std::vector<std::string> variants(const CollectiveShape&, const Cluster& cluster
     if (outline.regions > 2) names.push_back("rs-ag");
     if (outline.layered && flat) names.push_back("one-shot-flat");
     if (flat && outline.most_gateways <= kMostDuplicates && outline.largest_region > 1) names.push_back("duplicate");
+  }
+  if (outline.long_rings) {
+    names.push_back(outline.regions == 1 ? "sharded-ring" : "one-shot-ring");
+    if (outline.regions > 2) names.push_back("rs-ag-ring");
   }
   if (outline.largest_region > 1) {
     if (flat) names.push_back("leader");
@@ -157,8 +162,14 @@ Schedule build(const Request& request, int rank) {
   return builder.finish();
 }
 
+std::size_t flow_count(const Request& request) {
+  const TierOptions options = options_of(request);
+  if (request.is("duplicate")) return inner_flows(request.cluster, TierOptions{.flat = true});
+  return 2 * inner_flows(request.cluster, options) + outer_flows(request.cluster, options);
+}
+
 }  // namespace
 
-Family allreduce_family() { return Family{variants, stages, build}; }
+Family allreduce_family() { return Family{variants, stages, build, flow_count}; }
 
 }  // namespace longspan::hierarchical

@@ -104,8 +104,13 @@ std::vector<spi::Stage> stages(const Request& request) {
   return result;
 }
 
+std::size_t flow_count(const Request& request) {
+  const TierOptions options = options_of(request);
+  return 2 * inner_flows(request.cluster, options) + outer_flows(request.cluster, options);
+}
+
 }  // namespace
 
-Family barrier_family() { return Family{variants, stages, build}; }
+Family barrier_family() { return Family{variants, stages, build, flow_count}; }
 
 }  // namespace longspan::hierarchical

@@ -157,4 +157,9 @@ TierOptions block_options(const Request& request) {
   return options;
 }
 
+std::size_t block_flows(const Request& request) {
+  const TierOptions options = block_options(request);
+  return inner_flows(request.cluster, options) + outer_flows(request.cluster, options);
+}
+
 }  // namespace longspan::hierarchical

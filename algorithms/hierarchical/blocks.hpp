@@ -56,6 +56,7 @@ std::vector<spi::Stage> spread_stages(const BlockRoutes& routes, std::vector<dou
 
 std::vector<std::string> block_variants(const CollectiveShape& shape, const Cluster& cluster);
 TierOptions block_options(const Request& request);
+std::size_t block_flows(const Request& request);
 inline constexpr const char* kRelayName = "gateway relay";
 
 }  // namespace longspan::hierarchical

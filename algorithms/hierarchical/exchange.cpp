@@ -4,6 +4,8 @@
 #include <iterator>
 #include <unordered_map>
 
+#include "hierarchical/ring.hpp"
+
 namespace longspan::hierarchical {
 namespace {
 
@@ -121,11 +123,15 @@ Holding climb(Wire& wire, const Tiers& tiers, const Slice& input, const Place* f
     const int id = tiers.unit_at(me, level);
     if (id < 0) continue;
     const Unit& unit = tiers.unit(id);
-    const int child = tiers.below(me, level);
-    send_owned(wire, unit.partition, mine);
-    const std::vector<Source> sources = sources_of(tiers, unit, child, mine);
     const bool final_value = final_place != nullptr && level == tiers.levels().back();
-    mine = reduce_owned(wire, unit.partition, sources, final_value ? *final_place : in_scratch(wire), final_value);
+    const Place place = final_value ? *final_place : in_scratch(wire);
+    if (tiers.rings(unit)) {
+      mine = ring_climb(wire, tiers, unit, mine, place, final_value);
+      continue;
+    }
+    send_owned(wire, unit.partition, mine);
+    const std::vector<Source> sources = sources_of(tiers, unit, tiers.below(me, level), mine);
+    mine = reduce_owned(wire, unit.partition, sources, place, final_value);
   }
   return mine;
 }
@@ -153,6 +159,10 @@ void descend(Wire& wire, const Tiers& tiers, const Slice& output, int skip) {
     const int id = tiers.unit_at(me, *level);
     if (id < 0) continue;
     const Unit& unit = tiers.unit(id);
+    if (tiers.rings(unit)) {
+      ring_descend(wire, tiers, unit, output);
+      continue;
+    }
     const int ranks = wire.builder().ranks();
     const Partition mine = part_of(unit.partition, me);
     std::vector<Piece> sends;
@@ -194,6 +204,10 @@ void add_climb(std::vector<spi::Stage>& stages, const Tiers& tiers) {
     stage.name = climb_name(level);
     for (const Unit& unit : tiers.units()) {
       if (unit.level != level) continue;
+      if (tiers.rings(unit)) {
+        add_ring_climb(stage, tiers, unit);
+        continue;
+      }
       for (const int child : unit.children) add_flows(stage, transfers(tiers.unit(child).partition, unit.partition));
       const double read = largest_share(unit.partition) * static_cast<double>(unit.children.size());
       stage.reduce_share = std::max(stage.reduce_share, read);
@@ -222,6 +236,10 @@ void add_descend(std::vector<spi::Stage>& stages, const Tiers& tiers, int skip) 
     stage.name = descend_name(*level);
     for (const Unit& unit : tiers.units()) {
       if (unit.level != *level) continue;
+      if (tiers.rings(unit)) {
+        add_ring_descend(stage, tiers, unit);
+        continue;
+      }
       for (const int child : unit.children) {
         std::vector<Piece> pieces = transfers(unit.partition, tiers.unit(child).partition);
         std::erase_if(pieces, [&](const Piece& piece) { return piece.to == skip; });

@@ -40,7 +40,8 @@ Holding climb(Wire& wire, const Tiers& tiers, const Slice& input, const Place* f
 /// region `only` (then nobody else may call this: they just send).
 Holding exchange_regions(Wire& wire, const Tiers& tiers, const Holding& mine, const Place& final_place, int only = -1);
 
-/// Moves down the tree: allgather inside each unit, one phase per level. `skip` already has everything (-1: nobody).
+/// Moves down the tree: allgather inside each unit, one phase per level. `skip` already has everything (-1: nobody; a ring
+/// skips nobody).
 void descend(Wire& wire, const Tiers& tiers, const Slice& output, int skip);
 
 /// The stages of the same moves.

@@ -24,11 +24,31 @@ Outline outline_of(const Cluster& cluster) {
     outline.largest_region = std::max(outline.largest_region, count);
     outline.most_gateways = std::max(outline.most_gateways, gateways[region]);
   }
-  const Tiers tiers(cluster, TierOptions{});
+  const Tiers tiers(cluster, TierOptions{.ring = true});
+  outline.long_rings = std::any_of(tiers.units().begin(), tiers.units().end(), [&](const Unit& u) { return tiers.rings(u); });
   outline.layered = std::any_of(tiers.units().begin(), tiers.units().end(), [&](const Unit& unit) {
     return unit.level != Tier::kSelf && unit.ranks.size() < tiers.region(tiers.region_of(unit.ranks.front())).ranks.size();
   });
   return outline;
+}
+
+std::size_t inner_flows(const Cluster& cluster, const TierOptions& options) {
+  const Tiers tiers(cluster, options);
+  std::size_t count = 0;
+  for (const Unit& unit : tiers.units()) {
+    if (unit.level == Tier::kSelf) continue;
+    if (tiers.rings(unit)) {
+      count += unit.ranks.size();
+      continue;
+    }
+    count += options.leader ? unit.children.size() : unit.ranks.size() * (unit.children.size() - 1);
+  }
+  return count;
+}
+
+std::size_t outer_flows(const Cluster& cluster, const TierOptions& options) {
+  const auto regions = static_cast<std::size_t>(outline_of(cluster).regions);
+  return (options.leader ? regions : static_cast<std::size_t>(cluster.size())) * (regions - 1);
 }
 
 namespace {
@@ -83,6 +103,10 @@ class Hierarchical final : public spi::Algorithm {
     // Lengths that only two ranks know cannot pass through a third.
     if (family == nullptr || shape.private_lengths || cluster.size() == 0 || !reachable(shape, cluster)) return {};
     return family->variants(shape, cluster);
+  }
+
+  std::size_t flow_count(const CollectiveShape& shape, const Cluster& cluster, std::string_view variant) const override {
+    return family_of(shape.kind)->flow_count(Request{shape, cluster, variant});
   }
 
   std::vector<spi::Stage> stages(const CollectiveShape& shape, const Cluster& cluster,

@@ -142,7 +142,7 @@ void normalise(std::vector<std::uint64_t>& weights) {
   const std::uint64_t most = *std::max_element(weights.begin(), weights.end());
   if (most <= kLargestWeight) return;
   for (std::uint64_t& w : weights) {
-    w = std::max<std::uint64_t>(1, static_cast<std::uint64_t>(static_cast<Uint128>(w) * kLargestWeight / most));
+    if (w > 0) w = std::max<std::uint64_t>(1, static_cast<std::uint64_t>(static_cast<Uint128>(w) * kLargestWeight / most));
   }
   divide();
 }

@@ -195,6 +195,6 @@ std::vector<spi::Stage> stages(const Request& request) {
 
 }  // namespace
 
-Family reduce_scatter_family() { return Family{block_variants, stages, build}; }
+Family reduce_scatter_family() { return Family{block_variants, stages, build, block_flows}; }
 
 }  // namespace longspan::hierarchical

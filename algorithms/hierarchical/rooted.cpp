@@ -151,8 +151,13 @@ Schedule build(const Request& request, int rank) {
                                                       : build_reduce(request, tiers, rank);
 }
 
+std::size_t flow_count(const Request& request) {
+  const TierOptions options = options_of(request);
+  return inner_flows(request.cluster, options) + outer_flows(request.cluster, options);
+}
+
 }  // namespace
 
-Family rooted_family() { return Family{variants, stages, build}; }
+Family rooted_family() { return Family{variants, stages, build, flow_count}; }
 
 }  // namespace longspan::hierarchical

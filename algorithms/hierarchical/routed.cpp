@@ -154,6 +154,11 @@ std::vector<std::string> variants(const CollectiveShape& shape, const Cluster& c
   return {""};
 }
 
+std::size_t flow_count(const Request& request) {
+  const auto ranks = static_cast<std::size_t>(request.cluster.size());
+  return request.shape.kind == Collective::kAllToAll ? ranks * ranks : ranks;
+}
+
 std::vector<spi::Stage> stages(const Request& request) {
   const Router router(request.shape, request.cluster);
   std::vector<spi::Stage> result;
@@ -161,6 +166,7 @@ std::vector<spi::Stage> stages(const Request& request) {
     if (!router.takes(hop)) continue;
     spi::Stage stage;
     stage.name = kHopNames[hop];
+    if (hop == kAcross || hop == kInside) stage.flows.reserve(flow_count(request));
     router.each_way(-1, request.cluster.size(), [&](const Way& way) {
       const Move move = router.move(way, hop);
       if (move.from != move.to) stage.flows.push_back(spi::StageFlow{move.from, move.to, 1});
@@ -179,6 +185,6 @@ Schedule build(const Request& request, int rank) {
 
 }  // namespace
 
-Family routed_family() { return Family{variants, stages, build}; }
+Family routed_family() { return Family{variants, stages, build, flow_count}; }
 
 }  // namespace longspan::hierarchical

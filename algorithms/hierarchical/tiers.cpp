@@ -4,6 +4,8 @@
 #include <cmath>
 #include <map>
 
+#include "hierarchical/wan_shares.hpp"
+
 namespace longspan::hierarchical {
 namespace {
 
@@ -153,14 +155,21 @@ void Tiers::fill_partition(Unit& unit) const {
     parts.push_back(&this->unit(child).partition);
     weights.push_back(weight_of(this->unit(child), unit.level));
   }
+  if (unit.level == Tier::kWan) weights = region_weights(unit);
   normalise(weights);
   unit.partition = nest(parts, weights);
 }
 
+std::vector<std::uint64_t> Tiers::region_weights(const Unit& world) const {
+  std::vector<int> regions;
+  for (const int child : world.children) regions.push_back(cluster_->region_of(unit(child).ranks.front()));
+  return wan_shares(cluster_->topology, regions);
+}
+
 // What the child can carry: ranks of a host alike, hosts by NIC (ranks by their share of it), racks and sites by their
-// uplink, regions alike.
+// uplink.
 std::uint64_t Tiers::weight_of(const Unit& child, Tier parent_level) const {
-  if (parent_level == Tier::kHost || parent_level == Tier::kWan) return 1;
+  if (parent_level == Tier::kHost) return 1;
   std::uint64_t sum = 0;
   const bool any = std::any_of(child.ranks.begin(), child.ranks.end(), [&](int r) { return carries(r); });
   for (const int r : child.ranks) {

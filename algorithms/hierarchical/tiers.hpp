@@ -15,9 +15,13 @@ namespace longspan::hierarchical {
 struct TierOptions {
   bool flat = false;    ///< the ranks of a region are its children: no levels between
   bool leader = false;  ///< one rank of each unit owns everything, instead of disjoint shards
+  bool ring = false;    ///< units of many children (racks, sites, regions) exchange along a ring
   bool world = false;   ///< one more level above the regions (else they face each other)
   int preferred_leader = -1;
 };
+
+/// With fewer children a ring saves no connections worth its latency.
+inline constexpr std::size_t kSmallestRing = 4;
 
 /// A node of the tree: a rank (Tier::kSelf), or what a host, rack, site, region or the world (Tier::kWan) holds.
 struct Unit {
@@ -52,6 +56,10 @@ class Tiers {
   std::span<const int> gateways(int region) const { return gateways_[static_cast<std::size_t>(region)]; }
   /// The gateways of a region in rank order, in proportion to their share of their host's NIC.
   const Partition& gateway_shares(int region) const { return gateway_shares_[static_cast<std::size_t>(region)]; }
+  /// Whether the children of that unit exchange along a ring.
+  bool rings(const Unit& unit) const noexcept {
+    return options_.ring && unit.level > Tier::kHost && unit.level < Tier::kWan && unit.children.size() >= kSmallestRing;
+  }
   bool carries(int rank) const { return carries_[static_cast<std::size_t>(rank)] != 0; }
 
  private:
@@ -64,6 +72,7 @@ class Tiers {
   int add_unit(Tier level, std::vector<int> children);
   void fill_partition(Unit& unit) const;
   std::uint64_t weight_of(const Unit& child, Tier parent_level) const;
+  std::vector<std::uint64_t> region_weights(const Unit& world) const;
   int leader_of(const Unit& unit) const;
 
   const Cluster* cluster_;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,6 +27,7 @@ struct Family {
   std::vector<std::string> (*variants)(const CollectiveShape&, const Cluster&);
   std::vector<spi::Stage> (*stages)(const Request&);
   Schedule (*build)(const Request&, int rank);
+  std::size_t (*flow_count)(const Request&);
 };
 
 Family allreduce_family();       ///< allreduce.cpp
@@ -41,8 +43,13 @@ struct Outline {
   int largest_region = 0;    ///< ranks
   int most_gateways = 0;     ///< ranks, in one region
   bool layered = false;      ///< there are levels between ranks and regions
+  bool long_rings = false;   ///< a unit has children enough for a ring
 };
 Outline outline_of(const Cluster& cluster);
+
+/// About how many pairs of ranks exchange something inside regions, once, and between them.
+std::size_t inner_flows(const Cluster& cluster, const TierOptions& options);
+std::size_t outer_flows(const Cluster& cluster, const TierOptions& options);
 
 /// Above this many ranks, what everyone sends everyone of a region (or all send to one) costs more in messages than the
 /// levels between would.
