@@ -21,6 +21,9 @@ constexpr std::uint64_t kFirstStranger = kListenerKey + 1;
 constexpr std::chrono::seconds kStrangerLimit{10};
 // Longer than the standby takes to decide on a death, so that all ranks have it from one mouth.
 constexpr milliseconds kHubGrace{700};
+// A hub that is stopped or cut off answers nothing; the standby then does.
+constexpr milliseconds kHubAnswer{600};
+constexpr int kMissedHeartbeats = 4;
 constexpr std::size_t kUnread = 1U << 20;  // a peer that reads nothing gets no more heartbeats
 
 ControlMessage of_type(ControlType type) {
@@ -81,6 +84,7 @@ bool ControlPlane::watch(std::uint64_t key, int fd, bool write, bool fresh) {
 TimePoint ControlPlane::next_deadline() const {
   if (closed_) return TimePoint::max();
   TimePoint next = std::min({next_heartbeat_, retry_standby_, hub_->next_deadline()});
+  for (const OpenFault& open : open_faults_) next = std::min(next, open.answer_due);
   if (hub_lost_at_ != TimePoint::max()) next = std::min(next, hub_lost_at_ + kHubGrace);
   return next;
 }
@@ -138,7 +142,9 @@ void ControlPlane::handle(int rank, const ControlMessage& m) {
       if (rank == 0) hub_ended();
       break;
     case ControlType::kFault:
-      if (is_hub()) hub_->fault(rank, m.fault, now);
+      if (!is_hub()) break;
+      hub_->activate();  // on the standby: the sender has no rank 0 that answers
+      hub_->fault(rank, m.fault, now);
       break;
     case ControlType::kQuery: {
       ControlMessage answer = of_type(ControlType::kReport);
@@ -185,15 +191,36 @@ void ControlPlane::link_ended(int rank) {
 void ControlPlane::hub_ended() {
   if (rank_ == standby_) {
     hub_->activate();
-    for (const Fault& fault : std::exchange(open_faults_, {})) hub_->fault(rank_, fault, Clock::now());
+    for (const OpenFault& open : std::exchange(open_faults_, {})) hub_->fault(rank_, open.fault, Clock::now());
     return;
   }
-  const int hub = current_hub();
-  ControlMessage m = of_type(ControlType::kFault);
-  for (const Fault& fault : open_faults_) {
-    m.fault = fault;
-    if (hub >= 0) send(hub, m);
+  if (const int hub = current_hub(); hub >= 0) {
+    for (OpenFault& open : open_faults_) tell(hub, open);
   }
+}
+
+/// About what rank 0 has not answered.
+void ControlPlane::ask_standby(TimePoint now) {
+  std::vector<OpenFault> due;
+  std::erase_if(open_faults_, [&](OpenFault& open) {
+    if (now < open.answer_due) return false;
+    due.push_back(std::move(open));
+    return true;
+  });
+  for (OpenFault& open : due) {
+    open.answer_due = TimePoint::max();
+    if (rank_ == standby_ || links_.contains(standby_)) tell(standby_, open);
+    if (rank_ != standby_) open_faults_.push_back(std::move(open));
+  }
+}
+
+void ControlPlane::tell(int hub, OpenFault& open) {
+  ControlMessage m = of_type(ControlType::kFault);
+  m.fault = open.fault;
+  open.answer_due = hub == standby_ ? TimePoint::max() : Clock::now() + kHubAnswer;
+  if (hub != rank_) return send(hub, m);
+  hub_->activate();
+  hub_->fault(rank_, open.fault, Clock::now());
 }
 
 int ControlPlane::current_hub() const {
@@ -201,23 +228,19 @@ int ControlPlane::current_hub() const {
     const auto found = links_.find(rank);
     return found != links_.end() && !found->second.goodbye;
   };
-  if (rank_ == 0 || reachable(0)) return 0;
-  if (standby_ >= 0 && (rank_ == standby_ || reachable(standby_))) return standby_;
-  return -1;
+  const bool second = standby_ >= 0 && (rank_ == standby_ || reachable(standby_));
+  if (rank_ == 0) return 0;
+  if (!reachable(0)) return second ? standby_ : -1;
+  return second && hub_->silence(0, Clock::now()) > kMissedHeartbeats * options_.heartbeat ? standby_ : 0;
 }
 
 void ControlPlane::send_fault(const Fault& fault) {
   const int hub = current_hub();
-  if (hub == rank_) {
-    hub_->fault(rank_, fault, Clock::now());
-    hub_->tick(Clock::now());
-    return;
-  }
   if (hub < 0) return decide_alone(fault);
-  open_faults_.push_back(fault);
-  ControlMessage m = of_type(ControlType::kFault);
-  m.fault = fault;
-  send(hub, m);
+  OpenFault open{fault, TimePoint::max()};
+  tell(hub, open);
+  if (hub == rank_) return hub_->tick(Clock::now());
+  open_faults_.push_back(std::move(open));
 }
 
 /// Nobody is left to ask.
@@ -263,7 +286,7 @@ WaitReport ControlPlane::own_report(std::uint64_t comm, std::uint64_t seq) {
 void ControlPlane::deliver(const Verdict& verdict) {
   if (verdict.code == StatusCode::kOk) return;
   if (verdict.code == StatusCode::kPeerLost && verdict.root == 0) hub_lost_at_ = TimePoint::max();
-  std::erase_if(open_faults_, [&](const Fault& f) { return f.comm == verdict.comm; });
+  std::erase_if(open_faults_, [&](const OpenFault& open) { return open.fault.comm == verdict.comm; });
   const bool for_all = verdict.comm == kEveryCommunicator;
   if (for_all) hub_->announced(verdict.root);
   if (!for_all && std::find(delivered_.begin(), delivered_.end(), verdict.comm) != delivered_.end()) return;
@@ -302,10 +325,11 @@ void ControlPlane::timers(TimePoint now) {
   if (hub_lost_at_ != TimePoint::max() && now >= hub_lost_at_ + kHubGrace) {
     deliver(death_verdict({0}, false, options_.hub.describe));
     hub_lost_at_ = TimePoint::max();
-    for (const Fault& fault : std::exchange(open_faults_, {})) {
-      if (current_hub() < 0) decide_alone(fault);
+    if (current_hub() < 0) {
+      for (const OpenFault& open : std::exchange(open_faults_, {})) decide_alone(open.fault);
     }
   }
+  ask_standby(now);
   if (now < next_heartbeat_) return;
   next_heartbeat_ = now + options_.heartbeat;
   const ControlMessage heartbeat = of_type(ControlType::kHeartbeat);

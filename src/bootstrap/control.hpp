@@ -74,6 +74,12 @@ class ControlPlane final : private Hub::Outlet {
     bool waits_to_write = false;
   };
 
+  /// A fault of this rank that was told to a hub.
+  struct OpenFault {
+    Fault fault;
+    TimePoint answer_due;  ///< then the standby is asked
+  };
+
   ControlPlane(Rendezvous met, ControlOptions options);
   Status start();
 
@@ -91,6 +97,8 @@ class ControlPlane final : private Hub::Outlet {
   void handle(int rank, const ControlMessage& message);
   void link_ended(int rank);
   void hub_ended();
+  void tell(int hub, OpenFault& open);
+  void ask_standby(TimePoint now);
   void deliver(const Verdict& verdict);
   int current_hub() const;
   void decide_alone(const Fault& fault);
@@ -112,7 +120,7 @@ class ControlPlane final : private Hub::Outlet {
   std::map<int, Link> links_;                   // by rank
   std::map<std::uint64_t, Link> strangers_;     // by key
   std::uint64_t next_stranger_;
-  std::vector<Fault> open_faults_;              // told to a hub that has not answered yet
+  std::vector<OpenFault> open_faults_;          // without an answer yet
   std::deque<Verdict> verdicts_;
   std::vector<std::uint64_t> delivered_;        // communicators that have their verdict
   TimePoint retry_standby_ = TimePoint::max();

@@ -43,9 +43,10 @@ class Hub {
   void witnessed(int rank, TimePoint now);
   /// Its death is known to all.
   void announced(int rank);
-  /// From passive to active: rank 0 is gone.
+  /// From passive to active: rank 0 is gone, or does not answer.
   void activate() { active_ = true; }
   bool active() const noexcept { return active_; }
+  Duration silence(int rank, TimePoint now) const { return now - ranks_[static_cast<std::size_t>(rank)].heard; }
   Life life(int rank) const { return ranks_[static_cast<std::size_t>(rank)].life; }
 
   /// Decides what is due.
