@@ -31,6 +31,7 @@ struct MessageId {
 /// What a transport can do; data, not virtual functions.
 struct TransportCapabilities {
   bool host_local = false;     ///< joins only ranks that the topology places on the same [[host]]
+  bool one_process = false;    ///< joins only endpoints of the same process (for tests)
   bool peer_mapped = false;    ///< receives may complete with a view of the peer's memory
   bool device_memory = false;  ///< accepts pointers to accelerator memory
   bool needs_registration = false;

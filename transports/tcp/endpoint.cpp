@@ -1,0 +1,361 @@
+#include "tcp/endpoint.hpp"
+
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "base/log.hpp"
+
+namespace longspan::tcp {
+namespace {
+
+constexpr std::size_t kStagingBytes = std::size_t{64} << 10;
+/// What one lane may read before the others get their turn.
+constexpr std::size_t kReadBudget = std::size_t{4} << 20;
+constexpr int kEventsPerPoll = 64;
+/// Completions that wait for the caller; above this no more work is made for it.
+constexpr std::size_t kCompletionBacklog = 4096;
+constexpr std::chrono::seconds kGreetingTime{10};
+
+/// Nothing to undo: the kernel reads and writes any memory.
+class PlainRegion final : public spi::MemoryRegion {};
+
+}  // namespace
+
+TcpEndpoint::TcpEndpoint(spi::EndpointOptions options)
+    : options_(std::move(options)), staging_(new std::byte[kStagingBytes]) {}
+
+TcpEndpoint::~TcpEndpoint() = default;
+
+Result<std::unique_ptr<spi::Endpoint>> TcpEndpoint::open(const spi::EndpointOptions& options) {
+  auto endpoint = std::make_unique<TcpEndpoint>(options);
+  endpoint->epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
+  if (!endpoint->epoll_.valid()) return system_error("tcp: epoll_create1", errno);
+  endpoint->timer_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
+  if (!endpoint->timer_.valid()) return system_error("tcp: timerfd_create", errno);
+  LONGSPAN_TRY(endpoint->listen());
+  for (const Fd* fd : {&endpoint->listener_, &endpoint->timer_}) {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.ptr = const_cast<Fd*>(fd);
+    if (::epoll_ctl(endpoint->epoll_.get(), EPOLL_CTL_ADD, fd->get(), &event) != 0) {
+      return system_error("tcp: epoll_ctl", errno);
+    }
+  }
+  return std::unique_ptr<spi::Endpoint>(std::move(endpoint));
+}
+
+Status TcpEndpoint::listen() {
+  const bool any = options_.bind_address.empty();
+  SocketAddress wanted;
+  bool dual = any;
+  if (any) {
+    wanted = make_address("::", 0).value();
+    listener_.reset(::socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    dual = listener_.valid();
+    if (!dual) wanted = make_address("0.0.0.0", 0).value();
+  } else {
+    LONGSPAN_ASSIGN(wanted, make_address(options_.bind_address, 0));
+  }
+  const auto bind_and_listen = [this, &wanted]() -> bool {
+    if (!listener_.valid()) listener_.reset(::socket(wanted.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (!listener_.valid()) return false;
+    const int off = 0;
+    const int on = 1;
+    if (wanted.family() == AF_INET6) ::setsockopt(listener_.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    ::setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    return ::bind(listener_.get(), wanted.get(), wanted.length) == 0 && ::listen(listener_.get(), SOMAXCONN) == 0;
+  };
+  bool listening = bind_and_listen();
+  if (!listening && dual) {  // a kernel with IPv6 compiled in but switched off
+    listener_.reset();
+    dual = false;
+    wanted = make_address("0.0.0.0", 0).value();
+    listening = bind_and_listen();
+  }
+  if (!listening) {
+    return system_error(fmt::format("tcp: cannot listen on {} (is it an address of this host?)",
+                                    any ? "any address" : options_.bind_address),
+                        errno);
+  }
+  SocketAddress bound;
+  bound.length = sizeof bound.storage;
+  if (::getsockname(listener_.get(), bound.get(), &bound.length) != 0) return system_error("tcp: getsockname", errno);
+  LONGSPAN_ASSIGN(const SocketAddress advertised,
+                  make_address(any ? reachable_ip(dual) : options_.bind_address, bound.port()));
+  address_ = advertised.to_string();
+  return {};
+}
+
+Result<spi::Channel*> TcpEndpoint::connect(spi::PeerId peer, std::string_view peer_address,
+                                           const spi::ChannelOptions& options, TimePoint deadline) {
+  if (closing_) return Status(StatusCode::kAborted, "tcp: the endpoint is closed");
+  LONGSPAN_ASSIGN(const SocketAddress address, parse_address(peer_address));
+  auto& channel = channels_[peer];
+  if (channel == nullptr) channel = std::make_unique<TcpChannel>(*this, peer);
+  if (!channel->started()) channel->start(address, options, deadline);
+  return channel.get();
+}
+
+Result<std::unique_ptr<spi::MemoryRegion>> TcpEndpoint::register_memory(std::span<std::byte> /*memory*/) {
+  return std::unique_ptr<spi::MemoryRegion>(std::make_unique<PlainRegion>());
+}
+
+void TcpEndpoint::forget(std::uint64_t comm) {
+  shared_.forgotten.insert(comm);
+  for (const auto& [peer, channel] : channels_) channel->forget(comm);
+  // "No completions follow" includes those that are made but not yet polled.
+  shared_.completions.remove_if([comm](const spi::Completion& completion) {
+    return completion.id.comm == comm && completion.kind != spi::CompletionKind::kBroken &&
+           completion.kind != spi::CompletionKind::kClosed;
+  });
+}
+
+// ---- progress ----
+
+std::size_t TcpEndpoint::poll(std::span<spi::Completion> completions) {
+  if (!closed_ && shared_.completions.size() < std::max(completions.size(), kCompletionBacklog)) progress(0);
+  std::size_t count = 0;
+  while (count < completions.size() && !shared_.completions.empty()) {
+    completions[count++] = shared_.completions.pop_front();
+  }
+  return count;
+}
+
+void TcpEndpoint::progress(int timeout_ms) {
+  flush_dirty();
+  harvest(timeout_ms);
+  read_ready();
+  flush_dirty();
+  if (readable_.empty()) graveyard_.clear();
+}
+
+void TcpEndpoint::mark_dirty(TcpChannel& channel) {
+  if (std::exchange(channel.dirty, true)) return;
+  dirty_.push_back(&channel);
+}
+
+void TcpEndpoint::flush_dirty() {
+  if (dirty_.empty()) return;
+  flushing_.swap(dirty_);
+  for (TcpChannel* channel : flushing_) {
+    channel->dirty = false;
+    if (!channel->flush()) mark_dirty(*channel);
+  }
+  flushing_.clear();
+}
+
+void TcpEndpoint::mark_readable(Lane& lane) {
+  lane.readable = true;
+  if (std::exchange(lane.in_read_list, true)) return;
+  readable_.push_back(&lane);
+}
+
+void TcpEndpoint::harvest(int timeout_ms) {
+  std::array<epoll_event, kEventsPerPoll> events;
+  const int count = ::epoll_wait(epoll_.get(), events.data(), kEventsPerPoll, timeout_ms);
+  for (int i = 0; i < count; ++i) {
+    void* const subject = events[static_cast<std::size_t>(i)].data.ptr;
+    if (subject == &listener_) {
+      accept_all();
+    } else if (subject == &timer_) {
+      run_timers();
+    } else {
+      on_lane_event(*static_cast<Lane*>(subject), events[static_cast<std::size_t>(i)].events);
+    }
+  }
+}
+
+void TcpEndpoint::on_lane_event(Lane& lane, std::uint32_t events) {
+  if (lane.state() == Lane::State::kClosed || lane.state() == Lane::State::kIdle) return;
+  if (lane.state() == Lane::State::kConnecting) {
+    if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0) lane.channel()->on_connected(lane);
+    if (!lane.up()) return;
+  }
+  if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) {
+    lane.hung_up = lane.hung_up || (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+    mark_readable(lane);
+  }
+  if ((events & EPOLLOUT) != 0 && lane.up()) {
+    lane.writable = true;
+    mark_dirty(*lane.channel());
+  }
+}
+
+void TcpEndpoint::read_ready() {
+  if (readable_.empty()) return;
+  reading_.swap(readable_);
+  for (Lane* lane : reading_) {
+    lane->in_read_list = false;
+    if (lane->state() == Lane::State::kGreeting) greet(*lane);
+    if (!lane->up() || !lane->readable) continue;
+    const Lane::Outcome outcome = lane->read({staging_.get(), kStagingBytes}, kReadBudget);
+    lane->channel()->after_read(*lane, outcome);
+    if (lane->up() && lane->readable) mark_readable(*lane);
+  }
+  reading_.clear();
+}
+
+void TcpEndpoint::watch(Lane& lane) {
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+  event.data.ptr = &lane;
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, lane.fd(), &event) != 0) {
+    log::error("tcp: epoll_ctl failed with errno {}; a connection will make no progress", errno);
+  }
+}
+
+void TcpEndpoint::unwatch(Lane& lane) noexcept {
+  // Closing alone would leave the watch where a forked child still holds the socket.
+  if (lane.fd() >= 0) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, lane.fd(), nullptr);
+}
+
+// ---- connections from others ----
+
+void TcpEndpoint::accept_all() {
+  while (true) {
+    Fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (!fd.valid()) {
+      if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR && !std::exchange(warned_accept_, true)) {
+        log::warn("tcp: cannot accept connections: {}", system_error("accept4", errno).message());
+      }
+      return;
+    }
+    set_no_delay(fd.get());
+    auto lane = std::make_unique<Lane>(nullptr, false, 0);
+    lane->attach(std::move(fd));
+    lane->set_state(Lane::State::kGreeting);
+    lane->next_attempt = Clock::now() + kGreetingTime;
+    request_timer(lane->next_attempt);
+    watch(*lane);
+    strangers_.push_back(std::move(lane));
+  }
+}
+
+/// Nothing a connection sends is parsed before its HELLO shows that it belongs here.
+void TcpEndpoint::greet(Lane& lane) {
+  wire::Hello hello;
+  wire::WireError error;
+  const Lane::Outcome outcome = lane.read_hello(hello, error);
+  if (outcome == Lane::Outcome::kBlocked) return;
+  if (outcome != Lane::Outcome::kMore) {
+    refuse(error == wire::WireError::kNone ? "it ended before its first frame" : std::string(wire::describe(error)));
+    return drop_stranger(lane);
+  }
+  if (hello.job != options_.job || hello.to != options_.self) {
+    refuse(hello.job != options_.job ? fmt::format("it belongs to job {:x}, this is {:x}", hello.job, options_.job)
+                                     : fmt::format("it looks for peer {:x}, this is {:x}", hello.to, options_.self));
+    return drop_stranger(lane);
+  }
+  auto& channel = channels_[hello.from];
+  if (channel == nullptr) channel = std::make_unique<TcpChannel>(*this, hello.from);
+  if (!channel->accepts(hello)) {
+    refuse(fmt::format("lane {} of peer {:x} is there already", hello.lane, hello.from));
+    return drop_stranger(lane);
+  }
+  const auto found = std::find_if(strangers_.begin(), strangers_.end(), [&](const auto& one) { return one.get() == &lane; });
+  std::unique_ptr<Lane> owned = std::move(*found);
+  strangers_.erase(found);
+  channel->join(std::move(owned), hello);
+  if (closing_) channel->say_goodbye();
+}
+
+void TcpEndpoint::drop_stranger(Lane& lane) {
+  unwatch(lane);
+  lane.close();
+  const auto found = std::find_if(strangers_.begin(), strangers_.end(), [&](const auto& one) { return one.get() == &lane; });
+  graveyard_.push_back(std::move(*found));
+  strangers_.erase(found);
+}
+
+void TcpEndpoint::refuse(const std::string& why) {
+  ++refused_;
+  if (refused_ == 1) {
+    log::warn("tcp: refused a connection to {}: {} (later ones are counted only)", address_, why);
+  } else {
+    log::debug("tcp: refused connection {} to {}: {}", refused_, address_, why);
+  }
+}
+
+void TcpEndpoint::warn_congestion_control(const std::string& name, bool asked) {
+  if (std::exchange(warned_congestion_control_, true)) return;
+  if (asked) {
+    log::warn("tcp: this kernel does not offer congestion control '{}'; its default is used (modprobe tcp_{})", name, name);
+  } else {
+    log::info("tcp: this kernel does not offer congestion control '{}' for long links (modprobe tcp_{})", name, name);
+  }
+}
+
+// ---- timers ----
+
+void TcpEndpoint::request_timer(TimePoint when) {
+  if (when >= timer_at_) return;
+  timer_at_ = when;
+  // At least a nanosecond from now: zero would disarm it.
+  const auto left = std::max<std::chrono::nanoseconds>(when - Clock::now(), std::chrono::nanoseconds(1));
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
+  itimerspec spec{};
+  spec.it_value.tv_sec = seconds.count();
+  spec.it_value.tv_nsec = (left - seconds).count();
+  ::timerfd_settime(timer_.get(), 0, &spec, nullptr);
+}
+
+void TcpEndpoint::run_timers() {
+  std::uint64_t expirations = 0;
+  if (::read(timer_.get(), &expirations, sizeof expirations) < 0) return;
+  timer_at_ = TimePoint::max();
+  const TimePoint now = Clock::now();
+  for (const auto& [peer, channel] : channels_) {
+    if (const auto next = channel->on_timer(now)) request_timer(*next);
+  }
+  for (std::size_t i = strangers_.size(); i-- > 0;) {
+    Lane& lane = *strangers_[i];
+    if (now < lane.next_attempt) {
+      request_timer(lane.next_attempt);
+      continue;
+    }
+    refuse("it sent nothing");
+    drop_stranger(lane);
+  }
+}
+
+// ---- the end ----
+
+template <class Predicate>
+bool TcpEndpoint::progress_until(TimePoint deadline, Predicate done) {
+  while (true) {
+    progress(0);
+    if (std::all_of(channels_.begin(), channels_.end(), [&](const auto& entry) { return done(*entry.second); })) return true;
+    const TimePoint now = Clock::now();
+    if (now >= deadline) return false;
+    // Acknowledgements raise no event: look again soon.
+    if (dirty_.empty() && readable_.empty()) harvest(poll_timeout_ms(now, deadline, 1));
+  }
+}
+
+void TcpEndpoint::close(TimePoint deadline) {
+  if (closed_) return;
+  progress_until(deadline, [](const TcpChannel& channel) { return channel.drained(); });
+  closing_ = true;
+  for (const auto& [peer, channel] : channels_) channel->say_goodbye();
+  progress_until(deadline, [](const TcpChannel& channel) { return channel.goodbye_flushed(); });
+  for (const auto& [peer, channel] : channels_) channel->shut_down();
+  // A socket that closes with unread data resets, and a reset may overtake what the peer has not received yet.
+  progress_until(deadline, [](const TcpChannel& channel) { return channel.acknowledged(); });
+  for (const auto& [peer, channel] : channels_) {
+    channel->abort_operations(Status(StatusCode::kAborted, "tcp: the endpoint was closed"));
+  }
+  strangers_.clear();
+  listener_.reset();
+  dirty_.clear();
+  readable_.clear();
+  closed_ = true;
+}
+
+}  // namespace longspan::tcp

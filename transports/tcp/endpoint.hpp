@@ -1,0 +1,88 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/fd.hpp"
+#include "longspan/spi/transport.hpp"
+#include "tcp/channel.hpp"
+#include "tcp/inbox.hpp"
+#include "tcp/lane.hpp"
+#include "tcp/socket_options.hpp"
+
+namespace longspan::tcp {
+
+/// A listening socket, an epoll that watches all connections (edge-triggered: no system call to change what is waited
+/// for), and a timer for what must be tried again. Everything happens in poll(), in the thread that calls it.
+class TcpEndpoint final : public spi::Endpoint {
+ public:
+  static Result<std::unique_ptr<spi::Endpoint>> open(const spi::EndpointOptions& options);
+  explicit TcpEndpoint(spi::EndpointOptions options);
+  ~TcpEndpoint() override;
+
+  std::string address() const override { return address_; }
+  Result<spi::Channel*> connect(spi::PeerId peer, std::string_view peer_address, const spi::ChannelOptions& options,
+                                TimePoint deadline) override;
+  std::size_t poll(std::span<spi::Completion> completions) override;
+  int wait_fd() const noexcept override { return epoll_.get(); }
+  bool arm() override { return shared_.completions.empty() && dirty_.empty() && readable_.empty(); }
+  Result<std::unique_ptr<spi::MemoryRegion>> register_memory(std::span<std::byte> memory) override;
+  void forget(std::uint64_t comm) override;
+  void close(TimePoint deadline) override;
+
+  // For its channels.
+  const spi::EndpointOptions& options() const noexcept { return options_; }
+  Shared& shared() noexcept { return shared_; }
+  bool closing() const noexcept { return closing_; }
+  void mark_dirty(TcpChannel& channel);
+  void mark_readable(Lane& lane);
+  void watch(Lane& lane);
+  void unwatch(Lane& lane) noexcept;
+  void request_timer(TimePoint when);
+  /// A communicator that is used again is no longer forgotten.
+  void remember(std::uint64_t comm) {
+    if (!shared_.forgotten.empty()) shared_.forgotten.erase(comm);
+  }
+  void warn_congestion_control(const std::string& name, bool asked);
+
+ private:
+  Status listen();
+  void progress(int timeout_ms);
+  void flush_dirty();
+  void harvest(int timeout_ms);
+  void on_lane_event(Lane& lane, std::uint32_t events);
+  void read_ready();
+  void accept_all();
+  void greet(Lane& lane);
+  void drop_stranger(Lane& lane);
+  void run_timers();
+  void refuse(const std::string& why);
+  template <class Predicate>
+  bool progress_until(TimePoint deadline, Predicate done);
+
+  spi::EndpointOptions options_;
+  std::string address_;
+  Shared shared_;
+  Fd epoll_;
+  Fd listener_;
+  Fd timer_;
+  TimePoint timer_at_ = TimePoint::max();
+  std::unordered_map<spi::PeerId, std::unique_ptr<TcpChannel>> channels_;
+  std::vector<std::unique_ptr<Lane>> strangers_;  // accepted, HELLO not yet read
+  std::vector<std::unique_ptr<Lane>> graveyard_;  // dropped strangers, until no event can point to them
+  std::vector<TcpChannel*> dirty_;
+  std::vector<TcpChannel*> flushing_;
+  std::vector<Lane*> readable_;
+  std::vector<Lane*> reading_;
+  std::unique_ptr<std::byte[]> staging_;
+  std::uint64_t refused_ = 0;
+  bool warned_congestion_control_ = false;
+  bool warned_accept_ = false;
+  bool closing_ = false;
+  bool closed_ = false;
+};
+
+}  // namespace longspan::tcp

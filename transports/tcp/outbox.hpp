@@ -1,0 +1,105 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+
+#include "longspan/spi/transport.hpp"
+#include "tcp/containers.hpp"
+#include "tcp/wire.hpp"
+
+namespace longspan::tcp {
+
+struct SendCredit;
+
+/// One message on its way out.
+struct SendMessage {
+  spi::MessageId id;
+  std::uint64_t digest = 0;
+  const std::byte* data = nullptr;
+  std::size_t bytes = 0;
+  std::size_t assigned = 0;       ///< bytes handed to lanes so far
+  std::uint32_t outstanding = 0;  ///< fragments that lanes have not written entirely
+  bool whole = false;             ///< all of it is assigned
+  bool announced = false;         ///< an RTS was sent
+  bool granted = false;           ///< a CTS came: needs no credit
+  void* context = nullptr;
+  SendCredit* credit = nullptr;
+  Links<SendMessage> live;   ///< among all messages of the outbox
+  Links<SendMessage> queue;  ///< in `ready_` or in the blocked list of its communicator
+  enum class Where : std::uint8_t { kReady, kBlocked, kNowhere } where = Where::kNowhere;
+};
+
+/// What may still be sent ahead of receives, for one communicator.
+struct SendCredit {
+  std::int64_t left = 0;  ///< may go below 0 by one fragment
+  bool replenished = false;
+  List<SendMessage, &SendMessage::queue> blocked;  ///< announced, waiting for credit or their CTS; oldest first
+};
+
+/// A piece of a message for one lane.
+struct Fragment {
+  SendMessage* message = nullptr;
+  std::size_t offset = 0;
+  std::size_t bytes = 0;
+  bool counted = false;
+};
+
+/// The messages for one peer, and who goes next: a lane that can write pulls. Messages go in the order of issue, except
+/// that one without credit is announced and lets those of other communicators pass. No I/O here.
+class Outbox {
+ public:
+  /// Completions go to `completions`. `credit_bytes` is what each communicator may send ahead.
+  Outbox(spi::PeerId peer, std::int64_t credit_bytes, Ring<spi::Completion>& completions)
+      : peer_(peer), credit_bytes_(credit_bytes), completions_(completions) {}
+
+  void set_credit_bytes(std::int64_t bytes) noexcept { credit_bytes_ = bytes; }
+  std::int64_t credit_bytes() const noexcept { return credit_bytes_; }
+
+  void push(const spi::SendRequest& request);
+  /// The next fragment of at most `limit` bytes; false when nothing may be sent. May create announcements.
+  bool next(std::size_t limit, Fragment& out);
+  /// The next announcement to send.
+  bool next_announcement(wire::Frame& out);
+  /// A lane wrote the whole fragment.
+  void written(SendMessage& message);
+
+  void on_credit(std::uint64_t comm, std::uint64_t bytes);
+  void on_clear_to_send(const spi::MessageId& id);
+
+  /// Drops the messages of a communicator. The caller first frees its lanes from them (`detach`).
+  void forget(std::uint64_t comm);
+  /// Completes everything with `status`.
+  void fail_all(const Status& status);
+
+  bool may_have_work() const noexcept {
+    return !ready_.empty() || !announcements_.empty() || !replenished_.empty();
+  }
+  /// No message is left, written or not.
+  bool drained() const noexcept { return live_.empty(); }
+  std::uint64_t messages_sent() const noexcept { return messages_sent_; }
+
+ private:
+  SendMessage* candidate();
+  void block(SendMessage& message);
+  void unqueue(SendMessage& message) noexcept;
+  void release(SendMessage& message);
+  void complete(SendMessage& message, const Status& status);
+  SendCredit& credit_of(std::uint64_t comm);
+
+  spi::PeerId peer_;
+  std::int64_t credit_bytes_;
+  Ring<spi::Completion>& completions_;
+  ObjectPool<SendMessage> messages_;
+  List<SendMessage, &SendMessage::live> live_;
+  List<SendMessage, &SendMessage::queue> ready_;
+  IdMap<SendMessage> announced_;
+  Ring<wire::Frame> announcements_;
+  std::unordered_map<std::uint64_t, std::unique_ptr<SendCredit>> credits_;
+  std::uint64_t last_comm_ = 0;
+  SendCredit* last_credit_ = nullptr;  // of last_comm_: consecutive messages are mostly of one communicator
+  Ring<SendCredit*> replenished_;      // have credit again and blocked messages
+  std::uint64_t messages_sent_ = 0;
+};
+
+}  // namespace longspan::tcp

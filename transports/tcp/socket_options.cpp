@@ -1,0 +1,200 @@
+#include "tcp/socket_options.hpp"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <ifaddrs.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>  // not <netinet/tcp.h>: its tcp_info ends before the delivery rate
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sys/ioctl.h>
+
+#include <atomic>
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+
+#include "base/log.hpp"
+
+namespace longspan::tcp {
+namespace {
+
+template <class T>
+bool set_option(int fd, int level, int option, const T& value) noexcept {
+  return ::setsockopt(fd, level, option, &value, sizeof value) == 0;
+}
+
+/// The last number in a file of /proc/sys: how far autotuning, or an application, may go in this network namespace.
+std::size_t last_number(const char* path) {
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path, "re"), &std::fclose);
+  unsigned long number = 0;
+  while (file != nullptr && std::fscanf(file.get(), "%lu", &number) == 1) {
+  }
+  return number;
+}
+
+struct BufferKind {
+  const char* tcp_path;
+  const char* tcp_sysctl;
+  const char* core_path;
+  int option;
+  int force_option;
+  std::atomic<bool>* warned;
+};
+
+void set_window(int fd, std::size_t window_bytes, const BufferKind& kind) {
+  const std::size_t needed = 2 * window_bytes;
+  const std::size_t limit = last_number(kind.tcp_path);
+  if (window_bytes == 0 || limit >= needed) return;
+  const int half = static_cast<int>(std::min<std::size_t>(needed / 2, std::size_t{1} << 30));  // the kernel doubles it
+  if (set_option(fd, SOL_SOCKET, kind.force_option, half)) return;
+  // Without CAP_NET_ADMIN the kernel cuts silently to rmem_max or wmem_max. A size fixed below what autotuning may
+  // reach would make it worse, so it is fixed only where that suffices.
+  if (2 * last_number(kind.core_path) >= needed && set_option(fd, SOL_SOCKET, kind.option, half)) return;
+  if (kind.warned->exchange(true)) return;
+  log::warn("tcp: a socket buffer of {} bytes is needed to keep the link full, {} allows {}; as root: sysctl -w {}=\"4096 131072 {}\"",
+            needed, kind.tcp_sysctl, limit, kind.tcp_sysctl, needed);
+}
+
+}  // namespace
+
+std::uint16_t SocketAddress::port() const noexcept {
+  if (family() == AF_INET) return ntohs(reinterpret_cast<const sockaddr_in*>(&storage)->sin_port);
+  return ntohs(reinterpret_cast<const sockaddr_in6*>(&storage)->sin6_port);
+}
+
+std::string SocketAddress::to_string() const {
+  char text[INET6_ADDRSTRLEN] = "?";
+  if (family() == AF_INET) {
+    ::inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(&storage)->sin_addr, text, sizeof text);
+    return fmt::format("{}:{}", text, port());
+  }
+  ::inet_ntop(AF_INET6, &reinterpret_cast<const sockaddr_in6*>(&storage)->sin6_addr, text, sizeof text);
+  return fmt::format("[{}]:{}", text, port());
+}
+
+Result<SocketAddress> make_address(std::string_view ip, std::uint16_t port) {
+  SocketAddress address;
+  const std::string text(ip);
+  auto* v4 = reinterpret_cast<sockaddr_in*>(&address.storage);
+  auto* v6 = reinterpret_cast<sockaddr_in6*>(&address.storage);
+  if (::inet_pton(AF_INET, text.c_str(), &v4->sin_addr) == 1) {
+    v4->sin_family = AF_INET;
+    v4->sin_port = htons(port);
+    address.length = sizeof *v4;
+    return address;
+  }
+  if (::inet_pton(AF_INET6, text.c_str(), &v6->sin6_addr) == 1) {
+    v6->sin6_family = AF_INET6;
+    v6->sin6_port = htons(port);
+    address.length = sizeof *v6;
+    return address;
+  }
+  return Status(StatusCode::kInvalidArgument, fmt::format("'{}' is no IPv4 or IPv6 address", text));
+}
+
+Result<SocketAddress> parse_address(std::string_view text) {
+  const std::size_t colon = text.rfind(':');
+  std::uint16_t port = 0;
+  if (colon != std::string_view::npos) {
+    const std::string_view digits = text.substr(colon + 1);
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
+    std::string_view ip = text.substr(0, colon);
+    if (ip.size() >= 2 && ip.front() == '[' && ip.back() == ']') ip = ip.substr(1, ip.size() - 2);
+    if (error == std::errc() && end == digits.data() + digits.size() && port != 0) return make_address(ip, port);
+  }
+  return Status(StatusCode::kInvalidArgument, fmt::format("'{}' is no address of the tcp transport (ip:port)", text));
+}
+
+std::string reachable_ip(bool allow_ipv6) {
+  ifaddrs* list = nullptr;
+  if (::getifaddrs(&list) != 0) return "127.0.0.1";
+  const std::unique_ptr<ifaddrs, void (*)(ifaddrs*)> owner(list, &::freeifaddrs);
+  std::string v6;
+  for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
+    if (entry->ifa_addr == nullptr || (entry->ifa_flags & IFF_UP) == 0 || (entry->ifa_flags & IFF_LOOPBACK) != 0) continue;
+    char text[INET6_ADDRSTRLEN] = "";
+    if (entry->ifa_addr->sa_family == AF_INET) {
+      ::inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(entry->ifa_addr)->sin_addr, text, sizeof text);
+      return text;
+    }
+    if (entry->ifa_addr->sa_family != AF_INET6 || !v6.empty() || !allow_ipv6) continue;
+    const in6_addr& address = reinterpret_cast<const sockaddr_in6*>(entry->ifa_addr)->sin6_addr;
+    if (IN6_IS_ADDR_LINKLOCAL(&address)) continue;  // means nothing without an interface
+    ::inet_ntop(AF_INET6, &address, text, sizeof text);
+    v6 = text;
+  }
+  return v6.empty() ? "127.0.0.1" : v6;
+}
+
+LaneInfo lane_info(int fd) {
+  tcp_info info{};
+  socklen_t length = sizeof info;
+  LaneInfo result;
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return result;
+  result.mss = info.tcpi_snd_mss;
+  result.congestion_window_bytes = std::uint64_t{info.tcpi_snd_cwnd} * info.tcpi_snd_mss;
+  result.rtt = std::chrono::microseconds(info.tcpi_rtt);
+  result.min_rtt = std::chrono::microseconds(info.tcpi_min_rtt);
+  result.retransmits = info.tcpi_total_retrans;
+  result.delivery_rate_bytes_per_second = static_cast<double>(info.tcpi_delivery_rate);
+  return result;
+}
+
+std::uint64_t unacknowledged_bytes(int fd) {
+  int bytes = 0;
+  return ::ioctl(fd, SIOCOUTQ, &bytes) == 0 && bytes > 0 ? static_cast<std::uint64_t>(bytes) : 0;
+}
+
+void set_no_delay(int fd) { set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1); }
+
+void set_unsent_limit(int fd, std::size_t bytes) {
+  set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, static_cast<unsigned>(bytes));
+}
+
+bool set_congestion_control(int fd, const std::string& name) {
+  return ::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name.data(), static_cast<socklen_t>(name.size())) == 0;
+}
+
+void set_silence_limit(int fd, std::chrono::milliseconds silence) {
+  const int seconds = static_cast<int>(std::max<std::int64_t>(1, silence.count() / 1000));
+  set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<unsigned>(std::max<std::int64_t>(1000, silence.count())));
+  set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+  const int idle = std::min(15, std::max(1, seconds / 3));
+  set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle);
+  set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, std::max(1, idle / 3));
+  set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 5);
+}
+
+void set_send_window(int fd, std::size_t window_bytes) {
+  static std::atomic<bool> warned{false};
+  set_window(fd, window_bytes,
+             {"/proc/sys/net/ipv4/tcp_wmem", "net.ipv4.tcp_wmem", "/proc/sys/net/core/wmem_max", SO_SNDBUF, SO_SNDBUFFORCE, &warned});
+}
+
+void set_receive_window(int fd, std::size_t window_bytes) {
+  static std::atomic<bool> warned{false};
+  set_window(fd, window_bytes,
+             {"/proc/sys/net/ipv4/tcp_rmem", "net.ipv4.tcp_rmem", "/proc/sys/net/core/rmem_max", SO_RCVBUF, SO_RCVBUFFORCE, &warned});
+}
+
+void set_pacing(int fd, double ip_bytes_per_second) {
+  if (ip_bytes_per_second <= 0) {
+    set_option(fd, SOL_SOCKET, SO_MAX_PACING_RATE, ~std::uint64_t{0});
+    return;
+  }
+  // TCP's own pacing (tcp_update_skb_after_send) counts payload only, while the rate we are given counts whole IP
+  // packets: 20 (IPv4) or 40 bytes of IP, 20 of TCP and 12 of timestamps around each segment.
+  sockaddr_storage local{};
+  socklen_t length = sizeof local;
+  ::getsockname(fd, reinterpret_cast<sockaddr*>(&local), &length);
+  const double headers = (local.ss_family == AF_INET6 ? 40 : 20) + 20 + 12;
+  const std::uint32_t mss = lane_info(fd).mss;
+  const double payload = mss > 0 ? mss : 1448;
+  set_option(fd, SOL_SOCKET, SO_MAX_PACING_RATE,
+             static_cast<std::uint64_t>(ip_bytes_per_second * payload / (payload + headers)));
+}
+
+}  // namespace longspan::tcp

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <sys/socket.h>
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/fd.hpp"
+#include "longspan/status.hpp"
+
+/// Every setsockopt and TCP_INFO of the transport.
+namespace longspan::tcp {
+
+/// An IPv4 or IPv6 address with port.
+struct SocketAddress {
+  sockaddr_storage storage{};
+  socklen_t length = 0;
+
+  sockaddr* get() noexcept { return reinterpret_cast<sockaddr*>(&storage); }
+  const sockaddr* get() const noexcept { return reinterpret_cast<const sockaddr*>(&storage); }
+  int family() const noexcept { return storage.ss_family; }
+  std::uint16_t port() const noexcept;
+  /// "10.0.0.1:4711" or "[fe80::1]:4711".
+  std::string to_string() const;
+};
+
+/// Reads what SocketAddress::to_string wrote.
+Result<SocketAddress> parse_address(std::string_view text);
+/// From an IP literal.
+Result<SocketAddress> make_address(std::string_view ip, std::uint16_t port);
+/// The address that others can most likely reach this machine at: the first that is no loopback, IPv4 before IPv6.
+std::string reachable_ip(bool allow_ipv6);
+
+/// What TCP_INFO says of one connection.
+struct LaneInfo {
+  std::uint32_t mss = 0;
+  std::uint64_t congestion_window_bytes = 0;
+  std::chrono::nanoseconds rtt{0};
+  std::chrono::nanoseconds min_rtt{0};
+  std::uint64_t retransmits = 0;
+  double delivery_rate_bytes_per_second = 0;
+};
+LaneInfo lane_info(int fd);
+
+/// Bytes that the kernel still holds: unsent or unacknowledged. 0 when the connection is gone.
+std::uint64_t unacknowledged_bytes(int fd);
+
+void set_no_delay(int fd);
+/// The kernel takes at most about this many bytes that it cannot send yet; the rest stays ours, so that lanes that
+/// are fast can have it.
+void set_unsent_limit(int fd, std::size_t bytes);
+/// The congestion control named `name`, when this kernel has it; false otherwise.
+bool set_congestion_control(int fd, const std::string& name);
+/// Gives up on a peer that acknowledges nothing for `silence`, and asks an idle one whether it is alive.
+void set_silence_limit(int fd, std::chrono::milliseconds silence);
+/// Room for `window_bytes` in flight. Autotuning stays on where its limit suffices, since a fixed size ends it.
+void set_send_window(int fd, std::size_t window_bytes);
+void set_receive_window(int fd, std::size_t window_bytes);
+/// Paces to this connection's share of `ip_bytes_per_second`; 0 ends pacing.
+void set_pacing(int fd, double ip_bytes_per_second);
+
+}  // namespace longspan::tcp

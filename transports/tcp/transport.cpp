@@ -1,0 +1,28 @@
+#include "longspan/spi/transport.hpp"
+#include "tcp/endpoint.hpp"
+
+namespace longspan::spi {
+namespace {
+
+class TcpTransport final : public Transport {
+ public:
+  std::string_view name() const override { return "tcp"; }
+  TransportCapabilities capabilities() const override {
+    TransportCapabilities capabilities;
+    capabilities.wide_area = true;
+    capabilities.max_message = std::size_t{1} << 48;
+    return capabilities;
+  }
+  Result<std::unique_ptr<Endpoint>> open(const EndpointOptions& options) override {
+    return tcp::TcpEndpoint::open(options);
+  }
+};
+
+}  // namespace
+
+Transport& transport_tcp() {
+  static TcpTransport transport;  // stateless
+  return transport;
+}
+
+}  // namespace longspan::spi
