@@ -22,6 +22,16 @@ class Lateness {
   std::uint64_t samples() const noexcept { return total_; }
   Duration max() const noexcept { return max_; }
 
+  /// The share of packets that were later than this, to the microsecond.
+  double share_over(Duration limit) const {
+    const auto first = std::chrono::duration_cast<std::chrono::microseconds>(limit).count();
+    std::uint64_t over = 0;
+    for (std::int64_t i = std::clamp<std::int64_t>(first, 0, kBuckets); i < kBuckets; ++i) {
+      over += counts_[static_cast<std::size_t>(i)];
+    }
+    return total_ == 0 ? 0 : static_cast<double>(over) / static_cast<double>(total_);
+  }
+
   /// The least lateness that the given share of packets did not exceed, rounded up to a microsecond.
   Duration quantile(double share) const {
     const double target = share * static_cast<double>(total_);

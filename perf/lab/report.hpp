@@ -8,9 +8,10 @@
 
 namespace longspan::lab {
 
-/// A run is invalid when more than one packet in a thousand came later than this.
+/// A run is invalid when more than kAllowedShare of the packets came over kAllowedLateness late. Some share is allowed
+/// because a virtual machine stands still for milliseconds now and then: ranks and links alike, and no lab can help it.
 inline constexpr Duration kAllowedLateness = std::chrono::milliseconds(1);
-inline constexpr double kJudgedShare = 0.999;
+inline constexpr double kAllowedShare = 0.01;
 
 /// All that the lab counted in one run.
 struct Report {

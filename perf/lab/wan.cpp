@@ -136,6 +136,7 @@ void Wan::take_realtime_priority() {
 
 void Wan::run() {
   take_realtime_priority();
+  const TimePoint started = Clock::now();
   Duration lateness{0};
   while (!stopping_.load(std::memory_order_relaxed)) {
     const TimePoint now = Clock::now();
@@ -155,6 +156,10 @@ void Wan::run() {
       wait_for_packets(std::min(std::max(next_due(), round), next_change()));
     }
   }
+  timespec used{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+  const auto cpu = std::chrono::seconds(used.tv_sec) + std::chrono::nanoseconds(used.tv_nsec);
+  report_.core_share = std::chrono::duration<double>(cpu) / std::chrono::duration<double>(Clock::now() - started);
 }
 
 void Wan::wait_for_packets(TimePoint until) {

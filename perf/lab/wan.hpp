@@ -28,6 +28,7 @@ struct WanReport {
   Lateness lateness;
   std::uint64_t unroutable_packets = 0;  ///< for no host of the topology, or without a link
   std::uint64_t kernel_drops = 0;        ///< lost in front of or behind the emulator, which a real link would not do
+  double core_share = 0;                 ///< CPU time of the emulator over its wall time
   bool realtime = false;                 ///< the thread ran SCHED_FIFO
   std::string port;                      ///< "tun" or "packet"; empty when there is no WAN
   std::vector<std::string> warnings;
