@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "harness.hpp"
+#include "cases.hpp"
 
 using namespace longspan;
 using namespace longspan::conformance;

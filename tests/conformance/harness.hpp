@@ -14,9 +14,7 @@
 
 #include "base/clock.hpp"
 #include "base/fd.hpp"
-#include "longspan/spi/registry.hpp"
 #include "longspan/spi/transport.hpp"
-#include "support/catch.hpp"
 
 /// What the conformance tests are written with: peers that keep book of their completions, and a driver that blocks
 /// where the contract says it may, so that a lost wake-up shows as a missed deadline.
@@ -133,10 +131,5 @@ class Child {
   pid_t pid_ = -1;
   std::unique_ptr<Line> line_;
 };
-
-/// Every transport of this build, one after the other.
-spi::Transport& each_transport();
-/// Says why a case does not apply and is skipped.
-void skip(const spi::Transport& transport, std::string_view why);
 
 }  // namespace longspan::conformance

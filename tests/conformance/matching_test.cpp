@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <set>
 
-#include "harness.hpp"
+#include "cases.hpp"
 
 using namespace longspan;
 using namespace longspan::conformance;

@@ -3,7 +3,7 @@
 #include <barrier>
 #include <thread>
 
-#include "harness.hpp"
+#include "cases.hpp"
 
 using namespace longspan;
 using namespace longspan::conformance;
