@@ -8,6 +8,8 @@ int main(int argc, char* argv[]) {
   app.require_subcommand(1);
   int exit_code = 0;
   longspan::cli::add_topo(app, exit_code);
+  longspan::cli::add_explain(app, exit_code);
+  longspan::cli::add_plan(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

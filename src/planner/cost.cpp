@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 namespace longspan::planner {
@@ -208,20 +209,18 @@ Price price(const Network& network, const Profile& profile, const CostParameters
 std::uint32_t best_chunks(const Network& network, const Profile& profile, const CostParameters& parameters,
                           double block_bytes, bool chunkable) {
   if (!chunkable || profile.smallest_piece <= 0) return 1;
-  std::uint32_t best = 1;
-  double least = price(network, profile, parameters, block_bytes, 1).seconds;
   const double smallest = static_cast<double>(parameters.min_piece_bytes);
   const double largest = static_cast<double>(parameters.max_chunk_bytes);
-  for (std::uint32_t chunks = 2; chunks != 0; chunks *= 2) {
-    if (profile.smallest_piece * block_bytes / chunks < smallest) break;
-    const bool too_large = block_bytes / (chunks / 2) > largest;
-    if (chunks > parameters.max_chunks && !too_large) break;
-    const double seconds = price(network, profile, parameters, block_bytes, chunks).seconds;
-    if (too_large || seconds < least * (1 - parameters.chunking_gain)) {
-      best = chunks;
-      least = seconds;
-    }
+  const auto seconds_of = [&](std::uint32_t chunks) { return price(network, profile, parameters, block_bytes, chunks).seconds; };
+  const auto too_large = [&](std::uint32_t chunks) { return block_bytes / chunks > largest; };
+  std::uint32_t most = 1;
+  double least = seconds_of(1);
+  while (profile.smallest_piece * block_bytes / (2.0 * most) >= smallest && (most < parameters.max_chunks || too_large(most))) {
+    most *= 2;
+    least = std::min(least, seconds_of(most));
   }
+  std::uint32_t best = 1;
+  while (best < most && (too_large(best) || seconds_of(best) > least * (1 + parameters.chunking_gain))) best *= 2;
   return best;
 }
 
@@ -261,7 +260,9 @@ std::vector<LinkLoad> link_loads(const Network& network, const Profile& profile,
     const double bytes = load.share * block_bytes;
     loads.push_back({network.name(load.resource), bytes, stated > 0 ? bytes / stated : 0});
   }
-  std::stable_sort(loads.begin(), loads.end(), [](const LinkLoad& a, const LinkLoad& b) { return a.seconds > b.seconds; });
+  // To the nanosecond: links that differ by a rounding error keep the topology's order.
+  const auto ns = [](const LinkLoad& load) { return std::round(load.seconds * 1e9); };
+  std::stable_sort(loads.begin(), loads.end(), [&](const LinkLoad& a, const LinkLoad& b) { return ns(a) > ns(b); });
   return loads;
 }
 

@@ -54,7 +54,7 @@ struct Price {
 Price price(const Network& network, const Profile& profile, const CostParameters& parameters, double block_bytes,
             std::uint32_t chunks);
 
-/// The number of chunks with the least price, among powers of two; 1 where not `chunkable`.
+/// The fewest chunks, a power of two, whose price is as good as the least; 1 where not `chunkable`.
 std::uint32_t best_chunks(const Network& network, const Profile& profile, const CostParameters& parameters,
                           double block_bytes, bool chunkable);
 

@@ -34,7 +34,7 @@ struct CostParameters {
   std::uint32_t max_chunks = 256;  ///< a power of two; more only where chunks would be larger than max_chunk_bytes
   std::size_t max_chunk_bytes = std::size_t{8} << 20;
   std::size_t min_piece_bytes = std::size_t{64} << 10;  ///< a message of a cut collective is no smaller
-  /// Another doubling of the chunk count must save this share of the time: fewer messages at equal speed.
+  /// The fewest chunks whose time is within this share of the best: fewer messages at equal speed.
   double chunking_gain = 0.005;
   std::uint32_t min_window = 4;                    ///< chunks in flight
   double window_margin = 2;                        ///< chunks in flight cover (RTT + stages) this many times

@@ -23,7 +23,8 @@ std::vector<Rejected> Planner::rejected(ShapeState& state, const Decision& decis
       if (price_of(*candidate, bucket).chunks > 1) chunkable(state, *candidate);
       entry.predicted_seconds = price_of(*candidate, bucket).seconds;
       if (decision.predicted_seconds > 0) {
-        entry.reason = fmt::format("{:.2f} x the chosen time", entry.predicted_seconds / decision.predicted_seconds);
+        const double times = entry.predicted_seconds / decision.predicted_seconds;
+        entry.reason = fmt::format("{:.{}f} x the chosen time", times, times < 1.1 ? 3 : 2);
       }
       const int rank = candidate->profile->not_a_gateway;
       if (rank >= 0) entry.reason += fmt::format("; {} would cross regions, but its host is no gateway", cluster_.describe(rank));

@@ -1,0 +1,58 @@
+// longspan explain: what would be planned, why, and what it would cost. Needs no network.
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <fstream>
+#include <memory>
+#include <string>
+
+#include "cli/commands.hpp"
+#include "cli/plan_request.hpp"
+#include "longspan/spi/registry.hpp"
+#include "planner/planner.hpp"
+#include "planner/report.hpp"
+
+namespace longspan::cli {
+namespace {
+
+struct ExplainRequest {
+  PlanRequest plan;
+  bool json = false;
+  std::string svg;
+};
+
+Status write_file(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  file.close();
+  return file ? Status() : Status(StatusCode::kSystem, fmt::format("cannot write {}", path));
+}
+
+Status explain(const ExplainRequest& request) {
+  LONGSPAN_ASSIGN(Cluster cluster, request.plan.cluster());
+  LONGSPAN_ASSIGN(const CollectiveShape shape, request.plan.shape());
+  LONGSPAN_ASSIGN(const std::size_t bytes, request.plan.block_bytes(shape, cluster.size()));
+  planner::Planner planner(std::move(cluster), spi::all_algorithms(), {request.plan.algorithm, {}});
+  LONGSPAN_ASSIGN(const planner::Explanation explanation, planner.explain(shape, bytes));
+  fmt::print("{}", request.json ? planner::to_json(explanation, planner.cluster())
+                                : planner::describe(explanation, planner.cluster()));
+  if (request.svg.empty()) return {};
+  return write_file(request.svg, planner::topology_svg(planner.cluster(), explanation));
+}
+
+}  // namespace
+
+void add_explain(CLI::App& app, int& exit_code) {
+  CLI::App* command = app.add_subcommand("explain", "Print the plan for a collective, its predicted time per phase, the bytes per "
+                                                    "link, the bound, and the rejected candidates");
+  auto request = std::make_shared<ExplainRequest>();  // second owner: the callback, which runs after this returns
+  request->plan.add_to(*command);
+  command->add_flag("--json", request->json, "JSON instead of a page");
+  command->add_option("--svg", request->svg, "Also draw the topology with the plan's bytes per link into this file");
+  command->callback([request, &exit_code] {
+    const Status done = explain(*request);
+    exit_code = done.ok() ? 0 : report(done);
+  });
+}
+
+}  // namespace longspan::cli

@@ -1,0 +1,85 @@
+#include <fmt/format.h>
+
+#include <string_view>
+
+#include "planner/report.hpp"
+
+namespace longspan::planner {
+namespace {
+
+// Written by hand: the fields are few and flat, and the JSON library costs seconds of compile time.
+std::string quoted(std::string_view text) {
+  std::string json = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      json += '\\';
+      json += c;
+    } else if (byte < 0x20) {
+      json += fmt::format("\\u{:04x}", byte);
+    } else {
+      json += c;
+    }
+  }
+  return json + "\"";
+}
+
+/// Microseconds, or null where not known.
+std::string us(double seconds) { return seconds < 0 ? "null" : fmt::format("{:.3f}", seconds * 1e6); }
+
+template <class Items, class Write>
+std::string list(const Items& items, Write&& write) {
+  std::string json = "[";
+  bool first = true;
+  for (const auto& item : items) {
+    json += fmt::format("{}\n    {}", first ? "" : ",", write(item));
+    first = false;
+  }
+  return json + (first ? "]" : "\n  ]");
+}
+
+std::string phase_json(const PhaseCost& p) {
+  return fmt::format(R"({{"name": {}, "chunk_us": {}, "latency_us": {}, "bottleneck": {}}})", quoted(p.name), us(p.chunk_seconds),
+                     us(p.latency_seconds), quoted(p.bottleneck));
+}
+
+std::string link_json(const LinkLoad& l) {
+  return fmt::format(R"({{"link": {}, "bytes": {:.0f}, "us": {}}})", quoted(l.link), l.bytes, l.seconds > 0 ? us(l.seconds) : "null");
+}
+
+std::string flow_json(const FlowLine& f) {
+  const ChannelPlan& c = f.channel;
+  return fmt::format(R"({{"from": {}, "to": {}, "link": {}, "bytes": {:.0f}, "rate_bytes_per_second": {:.0f}, "window_bytes": {}, "lanes": {}, "rtt_us": {}}})",
+                     f.from, f.to, quoted(f.link), f.bytes, c.rate_bytes_per_second, c.window_bytes, c.lanes, us(c.rtt_seconds));
+}
+
+std::string rejected_json(const Rejected& r) {
+  return fmt::format(R"({{"algorithm": {}, "predicted_us": {}, "reason": {}}})", quoted(r.name), us(r.predicted_seconds), quoted(r.reason));
+}
+
+}  // namespace
+
+std::string to_json(const Explanation& e, const Cluster& cluster) {
+  const Decision& d = e.decision;
+  std::string json = "{\n";
+  const auto field = [&json](const char* name, const std::string& value) { json += fmt::format("  \"{}\": {},\n", name, value); };
+  field("collective", quoted(name_of(d.shape.kind)));
+  field("root", has_root(d.shape.kind) ? fmt::format("{}", d.shape.root) : "null");
+  field("ranks", fmt::format("{}", cluster.size()));
+  field("size", fmt::format("{:.0f}", buffer_bytes(d.shape, cluster.size(), e.block_bytes)));
+  field("algorithm", quoted(d.full_name()));
+  field("chunks", fmt::format("{}", d.chunks));
+  field("window", fmt::format("{}", d.window));
+  field("digest", fmt::format("\"{:016x}\"", d.digest));
+  field("predicted_us", us(d.predicted_seconds));
+  field("bound_us", us(e.bound.seconds));
+  field("bound_set_by", e.bound.seconds < 0 ? "null" : quoted(e.bound.cut));
+  field("phases", list(e.phases, phase_json));
+  field("links", list(e.links, link_json));
+  field("flow_count", fmt::format("{}", e.flow_count));
+  field("flows", list(e.flows, flow_json));
+  json += fmt::format("  \"rejected\": {}\n}}\n", list(e.rejected, rejected_json));
+  return json;
+}
+
+}  // namespace longspan::planner
