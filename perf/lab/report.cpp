@@ -2,10 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <array>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 namespace longspan::lab {
 namespace {
+
+constexpr double kNotableSteal = 0.005;
 
 double milliseconds(Duration duration) { return std::chrono::duration<double, std::milli>(duration).count(); }
 double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
@@ -54,24 +58,39 @@ std::string lateness_line(const WanReport& wan) {
       100 * kAllowedShare, 100 * wan.core_share, wan.port, wan.realtime ? "SCHED_FIFO" : "no real-time priority");
 }
 
-/// What a region's network cards sent that did not cross the WAN. Ethernet headers make it slightly more.
+/// What a region's network cards sent that was not for another region.
 double inside_bytes(const Topology& topology, const Report& report, std::size_t region) {
+  constexpr double kEthernetHeader = 14;
   double inside = static_cast<double>(report.regions[region].sent_bytes);
   for (std::size_t i = 0; i < report.wan.links.size(); ++i) {
+    if (topology.wan[i].from != static_cast<int>(region)) continue;
     const LinkCounters& link = report.wan.links[i];
-    if (topology.wan[i].from == static_cast<int>(region)) {
-      inside -= static_cast<double>(link.sent_bytes + link.dropped_bytes);
-    }
+    inside -= static_cast<double>(link.offered_bytes) + kEthernetHeader * static_cast<double>(link.offered_packets);
   }
   return std::max(0.0, inside);
 }
 
 }  // namespace
 
+MachineTime MachineTime::now() {
+  constexpr std::size_t kSteal = 7;
+  std::array<std::uint64_t, kSteal + 1> fields{};
+  std::ifstream file("/proc/stat");
+  std::string cpu;
+  file >> cpu;
+  MachineTime time;
+  for (std::uint64_t& field : fields) {
+    file >> field;
+    time.all += field;
+  }
+  time.stolen = fields[kSteal];
+  return time;
+}
+
 std::vector<std::string> reasons_invalid(const Report& report) {
   std::vector<std::string> reasons;
   const double late = report.wan.lateness.share_over(kAllowedLateness);
-  if (late > kAllowedShare) {
+  if (late > kAllowedShare && late * static_cast<double>(report.wan.lateness.samples()) > kAllowedPackets) {
     reasons.push_back(fmt::format("{:.2f} % of the packets were over {:.0f} ms late ({} % are allowed): this machine is too "
                                   "slow or too busy for these links",
                                   100 * late, milliseconds(kAllowedLateness), 100 * kAllowedShare));
@@ -96,6 +115,10 @@ std::vector<std::string> report_lines(const Topology& topology, const Report& re
                                 report.regions[r].dropped_packets));
   }
   if (!report.wan.port.empty()) lines.push_back(lateness_line(report.wan));
+  if (report.stolen_share > kNotableSteal) {
+    lines.push_back(fmt::format("warning: the hypervisor took {:.1f} % of this machine's time: ranks and links stood still "
+                                "together for as long", 100 * report.stolen_share));
+  }
   for (const std::string& warning : report.wan.warnings) lines.push_back("warning: " + warning);
   for (const std::string& reason : reasons_invalid(report)) lines.push_back("INVALID RUN: " + reason);
   return lines;
@@ -114,6 +137,7 @@ std::string report_json(const Topology& topology, const Report& report) {
   json["lateness_p999_ms"] = milliseconds(report.wan.lateness.quantile(0.999));
   json["lateness_max_ms"] = milliseconds(report.wan.lateness.max());
   json["core_share"] = report.wan.core_share;
+  json["stolen_share"] = report.stolen_share;
   json["realtime"] = report.wan.realtime;
   json["port"] = report.wan.port;
   json["user_namespace"] = report.user_namespace;

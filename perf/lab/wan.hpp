@@ -37,7 +37,7 @@ struct WanReport {
 /// The packets between regions: one thread that takes them from each router's `wan0`, passes them through the
 /// emulated links and hands them to the router of the other region.
 ///
-/// It works in rounds at most every 100 us while packets flow, and blocks when nothing does: the ranks need the cores.
+/// It works in rounds at most every 200 us while packets flow, and blocks when nothing does: the ranks need the cores.
 class Wan {
  public:
   /// Attaches to every region's router. `network` must outlive this object.

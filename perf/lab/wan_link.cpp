@@ -60,6 +60,7 @@ void EmulatedLink::count_busy(TimePoint start, TimePoint end) {
 
 void EmulatedLink::offer(std::span<const std::byte> packet, TimePoint now, Duration read_lateness) {
   ++counters_.offered_packets;
+  counters_.offered_bytes += packet.size();
   if (down_) {
     ++counters_.down_packets;
     return;

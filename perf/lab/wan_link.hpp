@@ -26,6 +26,7 @@ LinkSettings settings_of(const WanLink& link, Duration reverse_delay);
 /// What a link has done so far.
 struct LinkCounters {
   std::uint64_t offered_packets = 0;
+  std::uint64_t offered_bytes = 0;
   std::uint64_t delivered_packets = 0;
   std::uint64_t delivered_bytes = 0;
   std::uint64_t sent_bytes = 0;        ///< serialised: delivered, lost or still on its way
