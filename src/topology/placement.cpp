@@ -45,11 +45,11 @@ class HostIndex {
       const auto found = by_ip_.find(*ip);
       if (found != by_ip_.end() && found->second.size() == 1) return found->second.front();
       if (found != by_ip_.end()) {
-        return no_host(fmt::format("has address {}, which hosts {} share", rank.address, names(found->second)));
+        return no_host(fmt::format("hosts {} share the address {}", names(found->second), rank.address));
       }
     }
-    return no_host(fmt::format("has hostname '{}' and address '{}', neither of which is in {}", rank.hostname,
-                               rank.address, topology_.source));
+    return no_host(fmt::format("neither the hostname '{}' nor the address '{}' is in {}", rank.hostname, rank.address,
+                               topology_.source));
   }
 
   /// The names of all hosts, shortened.
@@ -76,7 +76,7 @@ class HostIndex {
     if (const auto named = by_name_.find(name); named != by_name_.end()) return named->second;
     std::vector<std::string_view> candidates;
     for (const Host& host : topology_.hosts) candidates.push_back(host.name);
-    return no_host(fmt::format("says host '{}' (LONGSPAN_HOST), which is not in {}{}", name, topology_.source,
+    return no_host(fmt::format("LONGSPAN_HOST is '{}', which is not in {}{}", name, topology_.source,
                                did_you_mean(name, candidates)));
   }
 
@@ -98,7 +98,7 @@ class Complaints {
     constexpr std::size_t kShown = 8;
     std::string out;
     for (std::size_t i = 0; i < std::min(by_cause_.size(), kShown); ++i) {
-      out += fmt::format("{}{} {}", i == 0 ? "" : "; ", rank_list(by_cause_[i].second), by_cause_[i].first);
+      out += fmt::format("{}{}: {}", i == 0 ? "" : "; ", rank_list(by_cause_[i].second), by_cause_[i].first);
     }
     if (by_cause_.size() <= kShown) return out;
     std::vector<int> rest;
@@ -169,7 +169,7 @@ Result<Cluster> place_without_file(std::span<const Whereabouts> ranks, std::vect
   Complaints complaints;
   for (std::size_t i = 0; i < ranks.size(); ++i) {
     names.push_back(ranks[i].declared_host.empty() ? ranks[i].hostname : ranks[i].declared_host);
-    if (names.back().empty()) complaints.add("has no hostname", static_cast<int>(i));
+    if (names.back().empty()) complaints.add("no hostname", static_cast<int>(i));
   }
   if (!complaints.empty()) {
     return Status(StatusCode::kInvalidArgument, complaints.text() + ": set LONGSPAN_HOST to a name for its host");

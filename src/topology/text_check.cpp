@@ -2,11 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 
+#include "topology/ascii_armor.hpp"
 #include "topology/toml_reader.hpp"
 
 namespace longspan::topology {
@@ -14,7 +14,7 @@ namespace {
 
 // A dotted key nests one table per dot, and tables are destroyed recursively: a line of a million dots would overflow
 // the stack.
-constexpr std::ptrdiff_t kMaxDotsPerLine = 64;
+constexpr int kMaxDotsPerLine = 64;
 
 /// Bytes of the UTF-8 sequence at the front (Unicode 15, table 3-7: no overlong forms, surrogates or values beyond
 /// U+10FFFF); 0 when there is none.
@@ -59,19 +59,42 @@ std::optional<TextProblem> check_bytes(std::string_view line, int number) {
   return std::nullopt;
 }
 
+/// What follows a quote that opens a string, from its closing quote on; empty when nothing closes it.
+std::string_view after_string(std::string_view rest, char quote) {
+  for (std::size_t i = 0; i < rest.size(); ++i) {
+    if (rest[i] == quote) return rest.substr(i + 1);
+    if (rest[i] == '\\' && quote == '"') ++i;
+  }
+  return {};
+}
+
+/// What stands outside strings and comments. Without multi-line strings each line can be judged by itself.
+std::optional<TextProblem> check_syntax(std::string_view line, int number) {
+  int dots = 0;
+  while (!line.empty()) {
+    const char c = line.front();
+    if (c == '#') return std::nullopt;
+    if (line.starts_with("\"\"\"") || line.starts_with("'''")) {
+      return TextProblem{number, "a multi-line string", "strings on one line"};
+    }
+    if (static_cast<std::uint8_t>(c) >= 0x80) {
+      return TextProblem{number, fmt::format("'{}' outside quotes", line.substr(0, utf8_length(line))),
+                         "characters other than ASCII only in strings and comments"};
+    }
+    if (c == '.' && ++dots > kMaxDotsPerLine) {
+      return TextProblem{number, fmt::format("more than {} dots outside quotes", kMaxDotsPerLine), "keys without dots"};
+    }
+    line.remove_prefix(1);
+    if (c == '"' || c == '\'') line = after_string(line, c);
+  }
+  return std::nullopt;
+}
+
 std::optional<TextProblem> check_line(std::string_view line, int number) {
   if (line.ends_with('\r')) line.remove_suffix(1);
   if (auto problem = check_bytes(line, number)) return problem;
-  const std::size_t start = line.find_first_not_of(" \t");
-  if (start == std::string_view::npos || line[start] == '#') return std::nullopt;
-  // Without them a line that starts with # is a comment, and lines can be judged one by one.
-  if (line.find("\"\"\"") != std::string_view::npos || line.find("'''") != std::string_view::npos) {
-    return TextProblem{number, "a multi-line string", "strings on one line, in single quotes"};
-  }
-  if (const auto dots = std::count(line.begin(), line.end(), '.'); dots > kMaxDotsPerLine) {
-    return TextProblem{number, fmt::format("{} dots in a line", dots), fmt::format("at most {}", kMaxDotsPerLine)};
-  }
-  return std::nullopt;
+  if (has_escaped_tilde(line)) return TextProblem{number, "an escaped '~'", "the character itself"};
+  return check_syntax(line, number);
 }
 
 }  // namespace

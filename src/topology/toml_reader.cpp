@@ -1,6 +1,7 @@
-// The only file that sees toml++. Debian's 3.3.0 has two traps, both closed here: with assertions on it aborts on some
-// malformed documents ("[))("), with them off it tells the optimiser that the condition holds, which is undefined
-// behaviour under clang. So its assertions throw, and a failed one becomes a syntax error. Header-only, because the
+// The only file that sees toml++. Debian's 3.3.0 has traps, closed here. With assertions on it aborts on some malformed
+// documents ("[))("); with them off it tells the optimiser that the condition holds, which is undefined behaviour under
+// clang. So its assertions throw, and a failed one becomes a syntax error. Where it looks for a blank, its behaviour is
+// undefined for some characters outside ASCII, so it is given none (ascii_armor.hpp). Header-only, because the
 // distribution's library was compiled with its own choice of assertions.
 #undef NDEBUG
 namespace {
@@ -16,8 +17,11 @@ struct TomlDefect {};
 #include <toml++/toml.h>
 
 #include <algorithm>
-#include <optional>
+#include <cstddef>
+#include <string>
+#include <vector>
 
+#include "topology/ascii_armor.hpp"
 #include "topology/text_check.hpp"
 #include "topology/toml_reader.hpp"
 
@@ -34,7 +38,7 @@ TomlValue convert(const toml::node& node, int line_above) {
   switch (node.type()) {
     case toml::node_type::string:
       value.kind = TomlValue::Kind::kString;
-      value.text = node.as_string()->get();
+      value.text = unarmored(node.as_string()->get());
       break;
     case toml::node_type::integer:
       value.kind = TomlValue::Kind::kInteger;
@@ -55,7 +59,7 @@ TomlValue convert(const toml::node& node, int line_above) {
     case toml::node_type::table:
       for (const auto& [key, member] : *node.as_table()) {
         const int line = key.source().begin.line > 0 ? line_of(key.source()) : value.line;
-        value.members.push_back({std::string(key.str()), line, convert(member, line)});
+        value.members.push_back({unarmored(key.str()), line, convert(member, line)});
       }
       // toml++ sorts by key; the first error reported should be the first in the file.
       std::stable_sort(value.members.begin(), value.members.end(),
@@ -91,13 +95,14 @@ Result<TomlValue> read_toml(std::string_view text, std::string_view source) {
   if (const auto problem = check_text(text)) {
     return file_error(source, problem->line, problem->found, problem->expected);
   }
+  const std::string ascii = armored(text);
   try {
-    return convert(toml::parse(text), 1);
+    return convert(toml::parse(std::string_view(ascii)), 1);
   } catch (const toml::parse_error& error) {
-    return file_error(source, line_of(error.source()), "a syntax error (" + std::string(error.description()) + ")",
+    return file_error(source, line_of(error.source()), "a syntax error (" + unarmored(error.description()) + ")",
                       kExpectedToml);
   } catch (const TomlDefect&) {
-    return file_error(source, line_of_defect(text), "a syntax error", kExpectedToml);
+    return file_error(source, line_of_defect(ascii), "a syntax error", kExpectedToml);
   }
 }
 

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
-#include <iterator>
+#include <cstddef>
+#include <utility>
 
 #include "base/units.hpp"
 #include "longspan/topology.hpp"
