@@ -42,7 +42,7 @@ class AllGather {
       }
     }
     if (tiers_.carries(me_)) relayed_.emplace_back(me_, Held{Interval{}, B::in()});
-    std::stable_sort(relayed_.begin(), relayed_.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    order_by(relayed_, [](const auto& relayed) { return relayed.first; });
   }
 
   void cross() {
@@ -85,9 +85,7 @@ class AllGather {
       }
     }
     const int ranks = wire_.builder().ranks();
-    std::stable_sort(sends.begin(), sends.end(), [&](const auto& a, const auto& b) {
-      return (a.first - me_ + ranks) % ranks < (b.first - me_ + ranks) % ranks;
-    });
+    order_by(sends, [&](const auto& send) { return distance(me_, send.first, ranks); });
     for (const auto& [to, entry] : sends) wire_.send(to, source(entry.block, entry.span));
     for (const Entry& entry : recvs) {
       wire_.recv(entry.holder, B::out(number(entry.block), entry.span.begin, entry.span.end));

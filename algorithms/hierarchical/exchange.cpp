@@ -9,8 +9,6 @@
 namespace longspan::hierarchical {
 namespace {
 
-int distance(int from, int to, int ranks) { return (to - from + ranks) % ranks; }
-
 // Where each source's operand for a part of the result lies, in ascending order.
 std::vector<Holding> collect(Wire& wire, const Partition& owners, std::span<const Source> sources,
                              std::uint32_t block) {
@@ -35,9 +33,7 @@ std::vector<Holding> collect(Wire& wire, const Partition& owners, std::span<cons
     }
   }
   // Post first what comes first: the senders start with the rank that follows them.
-  std::stable_sort(arrivals.begin(), arrivals.end(), [&](const Arrival& a, const Arrival& b) {
-    return distance(a.piece.from, me, ranks) < distance(b.piece.from, me, ranks);
-  });
+  order_by(arrivals, [&](const Arrival& arrival) { return distance(arrival.piece.from, me, ranks); });
   for (const Arrival& arrival : arrivals) {
     const Slice extent = spi::ScheduleBuilder::in(block, arrival.piece.span.begin, arrival.piece.span.end);
     Slice& slice = operands[arrival.source][arrival.entry].slice;
@@ -109,9 +105,7 @@ void send_owned(Wire& wire, const Partition& owners, const Holding& mine) {
       if (piece.to != me) pieces.push_back(piece);
     }
   }
-  std::stable_sort(pieces.begin(), pieces.end(), [&](const Piece& a, const Piece& b) {
-    return distance(me, a.to, ranks) < distance(me, b.to, ranks);
-  });
+  order_by(pieces, [&](const Piece& piece) { return distance(me, piece.to, ranks); });
   for (const Piece& piece : pieces) wire.send(piece.to, find(mine, piece.span));
 }
 
@@ -171,16 +165,12 @@ void descend(Wire& wire, const Tiers& tiers, const Slice& output, int skip) {
         if (piece.to != me && piece.to != skip) sends.push_back(piece);
       }
     }
-    std::stable_sort(sends.begin(), sends.end(), [&](const Piece& a, const Piece& b) {
-      return distance(me, a.to, ranks) < distance(me, b.to, ranks);
-    });
+    order_by(sends, [&](const Piece& piece) { return distance(me, piece.to, ranks); });
     for (const Piece& piece : sends) wire.send(piece.to, cut(output, piece.span));
     if (me == skip) continue;
     std::vector<Piece> recvs = transfers_to(unit.partition, tiers.unit(tiers.below(me, *level)).partition, me);
     std::erase_if(recvs, [&](const Piece& piece) { return piece.from == me; });
-    std::stable_sort(recvs.begin(), recvs.end(), [&](const Piece& a, const Piece& b) {
-      return distance(a.from, me, ranks) < distance(b.from, me, ranks);
-    });
+    order_by(recvs, [&](const Piece& piece) { return distance(piece.from, me, ranks); });
     for (const Piece& piece : recvs) wire.recv(piece.from, cut(output, piece.span));
   }
 }

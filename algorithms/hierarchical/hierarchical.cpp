@@ -47,7 +47,9 @@ std::size_t inner_flows(const Cluster& cluster, const TierOptions& options) {
 }
 
 std::size_t outer_flows(const Cluster& cluster, const TierOptions& options) {
-  const auto regions = static_cast<std::size_t>(outline_of(cluster).regions);
+  std::set<int> with_ranks;
+  for (int r = 0; r < cluster.size(); ++r) with_ranks.insert(cluster.region_of(r));
+  const std::size_t regions = with_ranks.size();
   return (options.leader ? regions : static_cast<std::size_t>(cluster.size())) * (regions - 1);
 }
 

@@ -62,9 +62,7 @@ class ReduceScatter {
       if (to != me_ && child_collector(mine, level, to, entries_[e]) == me_) sends.emplace_back(to, e);
     }
     const int ranks = wire_.builder().ranks();
-    std::stable_sort(sends.begin(), sends.end(), [&](const auto& a, const auto& b) {
-      return (a.first - me_ + ranks) % ranks < (b.first - me_ + ranks) % ranks;
-    });
+    order_by(sends, [&](const auto& send) { return distance(me_, send.first, ranks); });
     for (const auto& [to, e] : sends) wire_.send(to, held_[e]);
     for (std::size_t e = 0; e < entries_.size(); ++e) {
       if (collectors_[l][e] == me_) reduce(unit, e, final_value);

@@ -108,8 +108,8 @@ class Routed {
         const Move move = router_.move(way, hop);
         if (move.from != move.to && (move.from == me_ || move.to == me_)) moves.emplace_back(way, move);
       });
-      std::stable_sort(moves.begin(), moves.end(), [&](const auto& a, const auto& b) {
-        return (a.second.to - me_ + ranks) % ranks < (b.second.to - me_ + ranks) % ranks;
+      order_by(moves, [&](const auto& m) {
+        return m.second.from == me_ ? distance(me_, m.second.to, ranks) : distance(m.second.from, me_, ranks);
       });
       for (const auto& [way, move] : moves) {
         if (move.from == me_) wire_.send(move.to, source(way));

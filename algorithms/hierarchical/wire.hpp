@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <unordered_map>
@@ -29,6 +31,24 @@ inline Slice find(const Holding& holding, const Interval& span) {
   }
   return holding.empty() ? Slice{} : cut(holding.front().slice, span);
 }
+
+/// Sorts by `key`, keeping the order of equals. (Not std::stable_sort: its buffer in libstdc++ 12 is a deprecated function,
+/// of which clang warns.)
+template <class T, class Key>
+void order_by(std::vector<T>& items, Key&& key) {
+  std::vector<std::pair<int, std::size_t>> order;
+  order.reserve(items.size());
+  for (std::size_t i = 0; i < items.size(); ++i) order.emplace_back(key(items[i]), i);
+  std::sort(order.begin(), order.end());
+  std::vector<T> sorted;
+  sorted.reserve(items.size());
+  for (const auto& [value, i] : order) sorted.push_back(std::move(items[i]));
+  items = std::move(sorted);
+}
+
+/// How far `to` comes after `from` when ranks are counted round: senders begin with the nearest, so that not all begin
+/// with the same receiver.
+inline int distance(int from, int to, int ranks) noexcept { return (to - from + ranks) % ranks; }
 
 /// A ScheduleBuilder that numbers streams: the k-th message of a phase from one rank to another gets the same stream on
 /// both ends, because both list a pair's messages in the same order (by block, then by position).
