@@ -1,0 +1,345 @@
+#include "shm/inbox.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "shm/outbox.hpp"
+
+namespace longspan::shm {
+namespace {
+
+constexpr std::size_t kSlice = std::size_t{256} << 10;  // read between two looks at whether the sender took it back
+
+spi::MessageId id_of(const Record& record) { return {record.comm, record.seq, record.stream, record.chunk}; }
+
+}  // namespace
+
+Inbox::Message& Inbox::make(const spi::MessageId& id) {
+  Message& message = *pool_.take();
+  message = Message{};
+  message.id = id;
+  messages_by_id_.insert(&message);
+  return message;
+}
+
+void Inbox::release(Message& message) {
+  if (message.pooled) shared_.buffers.give_back(std::move(message.pooled), message.length);
+  messages_by_id_.erase(&message);
+  pool_.give_back(&message);
+}
+
+void Inbox::post(const spi::RecvRequest& request) {
+  Message* known = messages_by_id_.find(request.id);
+  Message& message = known != nullptr ? *known : make(request.id);
+  message.posted = true;
+  message.data = request.data;
+  message.view_ok = request.view_ok;
+  message.any_length = request.any_length;
+  message.wanted_digest = request.digest;
+  message.context = request.context;
+  if (message.to_pool) return;  // delivered once it is there
+  if (message.arrived) {
+    if (matches(message)) deliver(message);
+  } else if (!failure_.ok()) {
+    complete(message, failure_, 0);
+  }
+}
+
+void Inbox::on_eager(const Record& record) {
+  ++messages_;
+  bytes_ += record.payload;
+  if (shared_.forgotten.contains(record.comm)) return;
+  const spi::MessageId id = id_of(record);
+  Message* known = messages_by_id_.find(id);
+  Message& message = known != nullptr ? *known : make(id);
+  message.arrived = true;
+  message.digest = record.digest;
+  message.length = record.payload;
+  if (message.posted) {
+    if (!matches(message)) return;
+    if (record.payload != 0) std::memcpy(message.data.data(), record.data(), record.payload);
+    consumed(record.comm, record.payload);
+    return complete(message, {}, record.payload);
+  }
+  if (record.payload != 0) {
+    message.pooled = shared_.buffers.take(record.payload);
+    std::memcpy(message.pooled.get(), record.data(), record.payload);
+    eager_bytes_ += record.payload;
+  }
+  arrive(message);
+}
+
+void Inbox::on_offer(const Record& record) {
+  ++messages_;
+  OfferBody body;
+  std::memcpy(&body, record.data(), sizeof(body));
+  bytes_ += body.length;
+  if (shared_.forgotten.contains(record.comm)) return replies_.push_back({RecordKind::kDone, record.offer});
+  const spi::MessageId id = id_of(record);
+  Message* known = messages_by_id_.find(id);
+  Message& message = known != nullptr ? *known : make(id);
+  message.arrived = true;
+  message.offered = true;
+  message.digest = record.digest;
+  message.length = static_cast<std::size_t>(body.length);
+  message.address = body.address;
+  message.offer = record.offer;
+  message.slot = record.slot < kOfferSlots ? record.slot : kNoSlot;
+  if (!message.posted) return arrive(message);
+  if (matches(message)) deliver(message);
+}
+
+void Inbox::arrive(Message& message) {
+  shared_.complete(spi::CompletionKind::kArrival, nullptr, peer_, message.id, message.length, message.digest);
+}
+
+/// Completes a message that is not what its receive expects.
+bool Inbox::matches(Message& message) {
+  Status status;
+  if (message.digest != message.wanted_digest) {
+    status = Status(StatusCode::kMismatch,
+                    fmt::format("{} from {} belongs to another call: its digest is {:016x}, expected {:016x} (sent {} bytes, "
+                                "expected {})",
+                                describe(message.id), peer_name_, message.digest, message.wanted_digest, message.length,
+                                message.data.size()));
+  } else if (message.any_length ? message.length > message.data.size() : message.length != message.data.size()) {
+    status = Status(StatusCode::kMismatch, fmt::format("{} from {} has {} bytes, expected {}{}", describe(message.id), peer_name_,
+                                                       message.length, message.any_length ? "at most " : "", message.data.size()));
+  }
+  if (status.ok()) return true;
+  message.offered ? drop_offer(message) : consumed(message.id.comm, message.length);
+  complete(message, std::move(status), message.length);
+  return false;
+}
+
+void Inbox::deliver(Message& message) {
+  if (message.offered) return start_fetch(message);
+  if (message.length != 0) std::memcpy(message.data.data(), message.pooled.get(), message.length);
+  consumed(message.id.comm, message.length);
+  complete(message, {}, message.length);
+}
+
+void Inbox::complete(Message& message, Status status, std::size_t bytes) {
+  shared_.complete(spi::CompletionKind::kRecv, message.context, peer_, message.id, bytes, message.digest, std::move(status));
+  release(message);
+}
+
+void Inbox::drop_offer(const Message& message) { replies_.push_back({RecordKind::kDone, message.offer}); }
+
+void Inbox::consumed(std::uint64_t comm, std::size_t bytes) {
+  if (last_owed_ == nullptr || last_comm_ != comm) {
+    last_owed_ = &owed_[comm];
+    last_comm_ = comm;
+  }
+  *last_owed_ += eager_cost(bytes);
+  if (*last_owed_ < credit_bytes_ / 4) return;
+  replies_.push_back({RecordKind::kCredit, 0, comm, std::exchange(*last_owed_, 0)});
+}
+
+// ---- fetching ----
+
+void Inbox::start_fetch(Message& message) {
+  if (link_->memory.mode() == FetchMode::kStaged || message.slot == kNoSlot) return stage(message);
+  if (message.view_ok && !message.to_pool && link_->memory.mode() == FetchMode::kDirect) return deliver_view(message);
+  pulls_.push_back(&message);
+}
+
+void Inbox::stage(Message& message) {
+  const std::uint64_t token = next_token_++;
+  staged_.push_back({token, &message, message.length});
+  replies_.push_back({RecordKind::kStage, message.offer, 0, token});
+}
+
+/// Its communicator failed on the other side. This side will be told, and until then its receive waits.
+void Inbox::withdrawn(Message& message) {
+  drop_offer(message);
+  message.arrived = message.offered = message.to_pool = false;
+  if (!message.posted) release(message);
+}
+
+void Inbox::deliver_view(Message& message) {
+  if (!begin_read(message.slot)) return withdrawn(message);
+  spi::Completion completion;
+  completion.kind = spi::CompletionKind::kRecv;
+  completion.context = message.context;
+  completion.peer = peer_;
+  completion.id = message.id;
+  completion.digest = message.digest;
+  completion.bytes = message.length;
+  completion.view = PeerMemory::view(message.address);
+  completion.view_token = next_token_++;
+  views_.push_back({completion.view_token, message.id.comm, message.offer, message.slot});
+  shared_.completions.push_back(std::move(completion));
+  release(message);
+}
+
+void Inbox::release_view(std::uint64_t token) {
+  const auto found = std::find_if(views_.begin(), views_.end(), [token](const View& view) { return view.token == token; });
+  if (found == views_.end()) return;
+  end_read(found->slot);
+  replies_.push_back({RecordKind::kDone, found->offer});
+  *found = views_.back();
+  views_.pop_back();
+}
+
+bool Inbox::begin_read(std::uint32_t slot) {
+  auto expected = static_cast<std::uint32_t>(OfferState::kOffered);
+  return link_->header().offers[slot].compare_exchange_strong(expected, static_cast<std::uint32_t>(OfferState::kReading));
+}
+
+void Inbox::end_read(std::uint32_t slot) {
+  tsan_release(link_->tsan_name);
+  link_->header().offers[slot].store(static_cast<std::uint32_t>(OfferState::kOffered), std::memory_order_release);
+}
+
+bool Inbox::fetch(std::size_t& budget) {
+  bool any = false;
+  while (budget > 0 && !pulls_.empty()) {
+    Message& message = *pulls_.front();
+    any = true;
+    if (!begin_read(message.slot)) {
+      pulls_.pop_front();
+      withdrawn(message);
+      continue;
+    }
+    const std::size_t bytes = std::min({kSlice, budget, message.length - message.fetched});
+    const bool good = link_->memory.read(target(message) + message.fetched, message.address + message.fetched, bytes);
+    end_read(message.slot);
+    if (!good) {  // not allowed after all, or the process is gone, which its socket will tell
+      pulls_.pop_front();
+      stage(message);
+      continue;
+    }
+    budget -= bytes;
+    message.fetched += bytes;
+    if (message.fetched < message.length) continue;
+    pulls_.pop_front();
+    drop_offer(message);
+    fetched(message);
+  }
+  return any;
+}
+
+void Inbox::on_segment(const Record& record) {
+  const auto found = std::find_if(staged_.begin(), staged_.end(), [&](const Staged& staged) { return staged.token == record.digest; });
+  if (found == staged_.end()) return;
+  const std::size_t offset = static_cast<std::size_t>(record.comm);
+  if (Message* message = found->message; message != nullptr && offset + record.payload <= message->length) {
+    std::memcpy(target(*message) + offset, record.data(), record.payload);
+  }
+  found->left -= std::min<std::size_t>(found->left, record.payload);
+  if (found->left > 0) return;
+  Message* message = found->message;
+  *found = staged_.back();
+  staged_.pop_back();
+  if (message != nullptr) fetched(*message);
+}
+
+void Inbox::fetched(Message& message) {
+  message.offered = false;
+  if (!message.to_pool) return complete(message, {}, message.length);
+  message.to_pool = false;
+  if (message.posted && matches(message)) deliver(message);
+}
+
+bool Inbox::flush() {
+  bool any = false;
+  while (!replies_.empty()) {
+    Record* record = link_->backward.reserve(0);
+    if (record == nullptr) return any;
+    const Reply reply = replies_.pop_front();
+    record->kind = reply.kind;
+    record->offer = reply.offer;
+    record->comm = reply.comm;
+    record->digest = reply.value;
+    link_->publish(record);
+    any = true;
+  }
+  return any;
+}
+
+// ---- ends ----
+
+void Inbox::peer_leaves() {
+  std::size_t pooled = 0;
+  for (Message* message : messages_by_id_.all()) {
+    if (!message->offered || message->posted) continue;
+    if (pooled + message->length <= credit_bytes_) {
+      pooled += message->length;
+      message->pooled = shared_.buffers.take(message->length);
+      message->to_pool = true;
+      eager_bytes_ += message->length;
+      start_fetch(*message);
+      continue;
+    }
+    drop_offer(*message);
+    release(*message);
+  }
+}
+
+void Inbox::inherit(const BequestEntry& entry, const std::byte* data) {
+  if (shared_.forgotten.contains(entry.comm)) return;
+  const spi::MessageId id{entry.comm, entry.seq, entry.stream, entry.chunk};
+  Message* known = messages_by_id_.find(id);
+  Message& message = known != nullptr ? *known : make(id);
+  pulls_.remove_if([&](const Message* each) { return each == &message; });
+  message.arrived = true;
+  message.offered = message.to_pool = false;
+  message.digest = entry.digest;
+  message.length = static_cast<std::size_t>(entry.length);
+  if (message.length != 0) {
+    message.pooled = shared_.buffers.take(message.length);
+    std::memcpy(message.pooled.get(), data, message.length);
+    eager_bytes_ += message.length;
+  }
+  if (message.posted && matches(message)) deliver(message);
+}
+
+void Inbox::stop_fetching() {
+  while (!pulls_.empty()) pulls_.pop_front();
+  for (const View& view : views_) end_read(view.slot);
+  views_.clear();
+}
+
+void Inbox::forget(std::uint64_t comm) {
+  pulls_.remove_if([comm](const Message* message) { return message->id.comm == comm; });
+  for (Staged& staged : staged_) {
+    if (staged.message != nullptr && staged.message->id.comm == comm) {
+      staged.message->offered = false;  // no answer is due: its segments come and are dropped
+      staged.message = nullptr;
+    }
+  }
+  for (std::size_t i = 0; i < views_.size();) {
+    if (views_[i].comm != comm) {
+      ++i;
+      continue;
+    }
+    release_view(views_[i].token);
+  }
+  for (Message* message : messages_by_id_.all()) {
+    if (message->id.comm != comm) continue;
+    if (message->offered) drop_offer(*message);
+    release(*message);
+  }
+  last_owed_ = nullptr;
+  owed_.erase(comm);
+}
+
+void Inbox::fail_all(const Status& status) {
+  failure_ = status;
+  while (!pulls_.empty()) pulls_.pop_front();
+  staged_.clear();
+  while (!replies_.empty()) replies_.pop_front();
+  for (Message* message : messages_by_id_.all()) {
+    if (message->posted) {
+      message->to_pool = false;
+      complete(*message, status, 0);
+    } else if (message->offered) {
+      release(*message);
+    }
+  }
+}
+
+}  // namespace longspan::shm

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <unordered_set>
+
+#include "base/containers.hpp"
+#include "base/fd.hpp"
+#include "longspan/spi/transport.hpp"
+#include "shm/bell.hpp"
+#include "shm/layout.hpp"
+#include "shm/peer_memory.hpp"
+#include "shm/ring.hpp"
+#include "shm/shared_memory.hpp"
+
+namespace longspan::shm {
+
+/// Sizes and limits; tests narrow them.
+struct Tuning {
+  std::size_t eager_limit = 16 << 10;      ///< larger messages are offered, not put into the ring
+  FetchMode best_fetch = FetchMode::kDirect;
+};
+
+/// What all channels of an endpoint share.
+struct Shared {
+  Tuning tuning;
+  std::size_t credit_bytes = 0;  ///< per communicator and peer
+  Queue<spi::Completion> completions;
+  BufferPool buffers;
+  std::unordered_set<std::uint64_t> forgotten;  ///< communicators whose data is dropped
+
+  void complete(spi::CompletionKind kind, void* context, spi::PeerId peer, const spi::MessageId& id, std::size_t bytes,
+                std::uint64_t digest, Status status = {});
+};
+
+/// The connection that carries this side's messages: made here, its segment too.
+struct OutLink {
+  Fd socket;
+  SharedMemory segment;
+  RingWriter forward;
+  RingReader backward;
+  PeerBell bell;             ///< attached by the peer's welcome
+  bool said_hello = false;
+
+  static Result<OutLink> create();
+  SegmentHeader& header() const noexcept { return *reinterpret_cast<SegmentHeader*>(segment.data()); }
+  void publish(Record* record) noexcept {
+    forward.publish(record);
+    wake();
+  }
+  void wake() noexcept;
+};
+
+/// The connection that carries the peer's messages.
+struct InLink {
+  Fd socket;
+  SharedMemory segment;
+  RingReader forward;
+  RingWriter backward;
+  PeerBell bell;
+  PeerMemory memory;
+  void* tsan_name = nullptr;
+
+  /// From a peer's hello and its descriptors (segment, bell page, eventfd).
+  static Result<InLink> attach(Fd socket, const Hello& hello, std::vector<Fd> fds, FetchMode best);
+  SegmentHeader& header() const noexcept { return *reinterpret_cast<SegmentHeader*>(segment.data()); }
+  void publish(Record* record) noexcept {
+    backward.publish(record);
+    bell.ring();
+  }
+};
+
+/// "message (comm 1, seq 2, stream 3, chunk 4)".
+std::string describe(const spi::MessageId& id);
+
+}  // namespace longspan::shm
