@@ -18,6 +18,7 @@ struct Fraction {
 
   friend bool operator==(const Fraction& a, const Fraction& b) noexcept { return (a <=> b) == 0; }
   friend std::strong_ordering operator<=>(const Fraction& a, const Fraction& b) noexcept {
+    if (a.den == b.den) return a.num <=> b.num;
     return static_cast<Uint128>(a.num) * b.den <=> static_cast<Uint128>(b.num) * a.den;
   }
   double value() const noexcept { return static_cast<double>(num) / static_cast<double>(den); }

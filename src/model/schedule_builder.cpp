@@ -1,6 +1,7 @@
 #include "longspan/spi/schedule_builder.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace longspan::spi {
 namespace {
@@ -16,6 +17,17 @@ bool covers(const Slice& outer, const Slice& inner) {
 
 double share_of(const Slice& slice) { return (slice.end.value() - slice.begin.value()) * slice.blocks; }
 
+constexpr std::size_t kBuckets = 64;
+constexpr std::size_t kMostWithoutBuckets = 32;
+constexpr std::size_t kWide = 4;  ///< buckets; what touches more is kept apart
+
+/// The buckets [first, last) that a range of a block touches.
+std::pair<std::size_t, std::size_t> buckets_of(const Slice& slice) {
+  const auto first = static_cast<std::size_t>(Uint128{slice.begin.num} * kBuckets / slice.begin.den);
+  const auto last = static_cast<std::size_t>((Uint128{slice.end.num} * kBuckets + slice.end.den - 1) / slice.end.den);
+  return {std::min(first, kBuckets - 1), last};
+}
+
 std::size_t index(std::uint64_t i) { return static_cast<std::size_t>(i); }
 
 }  // namespace
@@ -29,6 +41,7 @@ ScheduleBuilder::ScheduleBuilder(const CollectiveShape& shape, const Cluster& cl
   const auto most = static_cast<std::size_t>(std::max(1, schedule_.ranks));
   in_.resize(most);
   out_.resize(most);
+  channel_of_.resize(most, -1);
 }
 
 void ScheduleBuilder::phase(std::string name) { schedule_.phases.push_back(std::move(name)); }
@@ -43,7 +56,30 @@ Slice ScheduleBuilder::scratch(const Slice& extent) {
   return whole;
 }
 
-std::vector<ScheduleBuilder::Access>& ScheduleBuilder::accesses_of(BufferKind buffer, std::uint32_t area, std::uint32_t block) {
+void ScheduleBuilder::Accesses::add(const Access& access) {
+  if (buckets.empty() && wide.size() >= kMostWithoutBuckets) {
+    buckets.resize(kBuckets);
+    const std::vector<Access> all = std::move(wide);
+    wide.clear();
+    for (const Access& old : all) add(old);
+  }
+  const auto [first, last] = buckets_of(access.slice);
+  if (buckets.empty() || last - first > kWide) {
+    wide.push_back(access);
+    return;
+  }
+  for (std::size_t k = first; k < last; ++k) buckets[k].push_back(access);
+}
+
+template <class Visit>
+void ScheduleBuilder::Accesses::each_list(const Slice& slice, Visit&& visit) {
+  visit(wide);
+  if (buckets.empty()) return;
+  const auto [first, last] = buckets_of(slice);
+  for (std::size_t k = first; k < last; ++k) visit(buckets[k]);
+}
+
+ScheduleBuilder::Accesses& ScheduleBuilder::accesses_of(BufferKind buffer, std::uint32_t area, std::uint32_t block) {
   switch (buffer) {
     case BufferKind::kIn: return in_[index(block)];
     case BufferKind::kOut: return out_[index(block)];
@@ -55,34 +91,41 @@ std::vector<ScheduleBuilder::Access>& ScheduleBuilder::accesses_of(BufferKind bu
 void ScheduleBuilder::depend_on(const Slice& slice, bool writes, std::vector<Dependency>& found) {
   const std::uint32_t blocks = slice.buffer == BufferKind::kScratch ? 1 : slice.blocks;
   for (std::uint32_t b = 0; b < blocks; ++b) {
-    for (const Access& access : accesses_of(slice.buffer, slice.area, slice.block + b)) {
-      if ((!writes && !access.write) || !overlaps(access.slice, slice)) continue;
-      found.push_back(Dependency{access.step, writes ? DependencyKind::kReuse : DependencyKind::kData});
-    }
+    accesses_of(slice.buffer, slice.area, slice.block + b).each_list(slice, [&](const std::vector<Access>& list) {
+      for (const Access& access : list) {
+        if ((!writes && !access.write) || !overlaps(access.slice, slice)) continue;
+        found.push_back(Dependency{access.step, writes ? DependencyKind::kReuse : DependencyKind::kData});
+      }
+    });
   }
 }
 
 void ScheduleBuilder::record(const Slice& slice, std::uint32_t step, bool write) {
   const std::uint32_t blocks = slice.buffer == BufferKind::kScratch ? 1 : slice.blocks;
   for (std::uint32_t b = 0; b < blocks; ++b) {
-    auto& list = accesses_of(slice.buffer, slice.area, slice.block + b);
+    Accesses& accesses = accesses_of(slice.buffer, slice.area, slice.block + b);
     Slice seen = slice;
     if (slice.buffer != BufferKind::kScratch) {
       seen.block = slice.block + b;
       seen.blocks = 1;
     }
     // What a write covers is ordered before it, so whoever comes later need only wait for the write.
-    if (write) std::erase_if(list, [&](const Access& old) { return old.step != step && covers(seen, old.slice); });
-    list.push_back(Access{seen, step, write});
+    if (write) {
+      accesses.each_list(seen, [&](std::vector<Access>& list) {
+        std::erase_if(list, [&](const Access& old) { return old.step != step && covers(seen, old.slice); });
+      });
+    }
+    accesses.add(Access{seen, step, write});
   }
 }
 
 std::uint32_t ScheduleBuilder::channel_to(int peer, Tier tier) {
-  for (std::size_t i = 0; i < schedule_.channels.size(); ++i) {
-    if (schedule_.channels[i].peer == peer) return static_cast<std::uint32_t>(i);
+  std::int32_t& channel = channel_of_[static_cast<std::size_t>(peer)];
+  if (channel < 0) {
+    channel = static_cast<std::int32_t>(schedule_.channels.size());
+    schedule_.channels.push_back(ScheduleChannel{peer, tier, static_cast<std::uint32_t>(channel), 0, 0});
   }
-  schedule_.channels.push_back(ScheduleChannel{peer, tier, static_cast<std::uint32_t>(schedule_.channels.size()), 0, 0});
-  return static_cast<std::uint32_t>(schedule_.channels.size() - 1);
+  return static_cast<std::uint32_t>(channel);
 }
 
 std::uint32_t ScheduleBuilder::add(Step step, std::span<const Slice> reads, const Slice* write) {
@@ -182,26 +225,33 @@ std::uint32_t ScheduleBuilder::copy(const Slice& dst, const Slice& source) {
   return add(step, std::span(&source, 1), &dst);
 }
 
-void ScheduleBuilder::resolve_writer(const Step& reader, Operand& operand, std::vector<bool>& viewable) const {
-  int writers = 0;
-  std::int32_t covering_recv = -1;
-  const auto each_writer = [&](auto&& visit) {
-    for (std::uint32_t d = 0; d < reader.dependencies_count; ++d) {
-      const std::uint32_t id = schedule_.dependencies[index(reader.dependencies_begin + d)].step;
-      const Step& step = schedule_.steps[index(id)];
-      if (step.kind == StepKind::kSend || step.dst.buffer != BufferKind::kScratch || step.signal) continue;
-      if (step.dst.area == operand.slice.area && overlaps(step.dst, operand.slice)) visit(id, step);
-    }
-  };
-  each_writer([&](std::uint32_t id, const Step& step) {
-    ++writers;
-    if (step.kind == StepKind::kRecv && covers(step.dst, operand.slice)) covering_recv = static_cast<std::int32_t>(id);
-  });
-  if (writers == 1 && covering_recv >= 0 && reader.kind != StepKind::kSend) {
-    operand.from_recv = covering_recv;
-    return;
+void ScheduleBuilder::resolve_writers(const Step& reader, std::vector<bool>& viewable) {
+  // The steps that wrote scratch that this one reads are among its dependencies; by area, since reduces may have many.
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> writers;
+  for (std::uint32_t d = 0; d < reader.dependencies_count; ++d) {
+    const std::uint32_t id = schedule_.dependencies[index(reader.dependencies_begin + d)].step;
+    const Step& step = schedule_.steps[index(id)];
+    if (step.kind == StepKind::kSend || step.dst.buffer != BufferKind::kScratch || step.signal) continue;
+    writers.emplace_back(step.dst.area, id);
   }
-  each_writer([&](std::uint32_t id, const Step&) { viewable[index(id)] = false; });
+  std::sort(writers.begin(), writers.end());
+  for (std::uint32_t k = 0; k < reader.operands_count; ++k) {
+    Operand& operand = schedule_.operands[index(reader.operands_begin + k)];
+    if (operand.slice.buffer != BufferKind::kScratch) continue;
+    const auto first = std::lower_bound(writers.begin(), writers.end(), std::pair(operand.slice.area, std::uint32_t{0}));
+    std::vector<std::uint32_t> found;
+    for (auto at = first; at != writers.end() && at->first == operand.slice.area; ++at) {
+      if (overlaps(schedule_.steps[index(at->second)].dst, operand.slice)) found.push_back(at->second);
+    }
+    if (found.size() == 1 && reader.kind != StepKind::kSend) {
+      const Step& writer = schedule_.steps[index(found[0])];
+      if (writer.kind == StepKind::kRecv && covers(writer.dst, operand.slice)) {
+        operand.from_recv = static_cast<std::int32_t>(found[0]);
+        continue;
+      }
+    }
+    for (const std::uint32_t id : found) viewable[index(id)] = false;
+  }
 }
 
 Schedule ScheduleBuilder::finish() {
@@ -214,16 +264,11 @@ Schedule ScheduleBuilder::finish() {
                   steps[i].dst.buffer == BufferKind::kScratch && steps[i].dst.blocks == 1;
   }
   for (const std::uint32_t id : copied_) viewable[index(id)] = false;
-  for (const Step& step : steps) {
-    for (std::uint32_t k = 0; k < step.operands_count; ++k) {
-      Operand& operand = schedule_.operands[index(step.operands_begin + k)];
-      if (operand.slice.buffer == BufferKind::kScratch) resolve_writer(step, operand, viewable);
-    }
-  }
+  for (const Step& step : steps) resolve_writers(step, viewable);
   for (std::size_t i = 0; i < steps.size(); ++i) steps[i].view_ok = viewable[i];
   scratch_.clear();
-  for (auto& list : in_) list.clear();
-  for (auto& list : out_) list.clear();
+  in_.clear();
+  out_.clear();
   return std::move(schedule_);
 }
 

@@ -71,18 +71,28 @@ class ScheduleBuilder {
     std::uint32_t step;
     bool write;
   };
+  /// The accesses to one block that later steps may still depend on. Once there are many, those to a small part of it
+  /// lie in buckets, one per 64th that they touch, so that an algorithm with thousands of parts is not quadratic.
+  struct Accesses {
+    std::vector<Access> wide;
+    std::vector<std::vector<Access>> buckets;
+    void add(const Access& access);
+    /// Calls visit(list) for the lists that may hold accesses overlapping `slice`.
+    template <class Visit>
+    void each_list(const Slice& slice, Visit&& visit);
+  };
   std::uint32_t add(Step step, std::span<const Slice> reads, const Slice* write);
   void depend_on(const Slice& slice, bool writes, std::vector<Dependency>& found);
   void record(const Slice& slice, std::uint32_t step, bool write);
-  std::vector<Access>& accesses_of(BufferKind buffer, std::uint32_t area, std::uint32_t block);
+  Accesses& accesses_of(BufferKind buffer, std::uint32_t area, std::uint32_t block);
   std::uint32_t channel_to(int peer, Tier tier);
-  /// Sets operand.from_recv, or marks the recvs that wrote part of it as not viewable.
-  void resolve_writer(const Step& reader, Operand& operand, std::vector<bool>& viewable) const;
+  /// Sets from_recv of what `reader` reads from scratch, or marks the recvs that wrote part of it as not viewable.
+  void resolve_writers(const Step& reader, std::vector<bool>& viewable);
 
   const Cluster* cluster_;
   Schedule schedule_;
-  // Per buffer and block (or scratch area): the accesses that later steps may still depend on.
-  std::vector<std::vector<Access>> in_, out_, scratch_;
+  std::vector<Accesses> in_, out_, scratch_;  // per block, and per scratch area
+  std::vector<std::int32_t> channel_of_;      // per peer; -1: none yet
   std::vector<std::uint32_t> copied_;  ///< recvs that must not be views
 };
 
