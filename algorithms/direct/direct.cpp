@@ -179,12 +179,6 @@ class Direct final : public Algorithm {
   }
 
   std::size_t flow_count(const CollectiveShape& shape, const Cluster& cluster, std::string_view variant) const override {
-    const auto n = static_cast<std::size_t>(cluster.size());
-    if (has_root(shape.kind) || shape.kind == Collective::kBarrier) return n;
-    return n * n * (shape.kind == Collective::kAllReduce && variant != kOneShot ? 2 : 1);
-  }
-
-  std::size_t flow_count(const CollectiveShape& shape, const Cluster& cluster, std::string_view variant) const override {
     if (has_root(shape.kind) || shape.kind == Collective::kBarrier) return 0;
     const auto n = static_cast<std::size_t>(cluster.size());
     return n * (n - 1) * (shape.kind == Collective::kAllReduce && variant != kOneShot ? 2 : 1);
