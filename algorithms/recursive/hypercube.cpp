@@ -8,7 +8,7 @@
 namespace longspan::spi {
 
 Hypercube::Hypercube(const Cluster& cluster, int rank) : order_(ranks_by_place(cluster)) {
-  dimensions_ = std::bit_width(static_cast<unsigned>(order_.size())) - 1;
+  dimensions_ = static_cast<int>(std::bit_width(order_.size())) - 1;
   const int position = static_cast<int>(std::find(order_.begin(), order_.end(), rank) - order_.begin());
   if (position >= 2 * extras()) {
     vertex_ = position - extras();

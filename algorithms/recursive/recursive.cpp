@@ -112,7 +112,7 @@ void build_doubling(ScheduleBuilder& b, const Hypercube& cube) {
   unfold(b, cube);
 }
 
-int rounds_for(int ranks) { return std::bit_width(static_cast<unsigned>(ranks - 1)); }
+int rounds_for(int ranks) { return static_cast<int>(std::bit_width(static_cast<unsigned>(ranks - 1))); }
 
 /// Blocks [first, first + count) modulo the number of ranks, as at most two runs.
 template <class Visit>

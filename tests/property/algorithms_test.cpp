@@ -83,9 +83,8 @@ TEST_CASE("every algorithm is right where hosts of different regions alternate")
 }
 
 TEST_CASE("every algorithm is right on random clusters") {
-  const int most_regions = 5;
-  const bool held = rc::check("checked", [most_regions] {
-    const int regions = *rc::gen::inRange(1, most_regions + 1);
+  const bool held = rc::check("checked", [] {
+    const int regions = *rc::gen::inRange(1, 6);
     Layout layout;
     std::vector<int> no_gateway;
     int host_index = 0;
