@@ -73,6 +73,10 @@ void Planner::profile(ShapeState& state, Candidate& candidate) {
   auto made = make_profile(network_, stages, options_.parameters);
   if (made.ok()) {
     candidate.profile = std::move(made).value();
+    // Listing this many flows takes most of the time there is: not twice.
+    if (candidate.flow_count > options_.parameters.max_flows) {
+      candidate.rates = std::make_unique<RateTable>(network_, stages, options_.parameters);
+    }
   } else {
     candidate.error = made.status();
   }

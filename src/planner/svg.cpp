@@ -18,7 +18,7 @@ constexpr double kFooter = 56;
 constexpr double kPanelWidth = 264;
 constexpr double kCardHeight = 54;
 constexpr double kCardGap = 8;
-constexpr std::size_t kMaxCards = 5;
+constexpr double kApart = 12;  ///< of a line from the middle of its pair, with three regions and more
 
 struct Point {
   double x = 0;
@@ -85,28 +85,34 @@ class Picture {
 
   void place_regions() {
     const std::size_t n = cluster_.topology.regions.size();
+    max_cards_ = n <= 3 ? 5 : 3;
     double tallest = 0;
     for (std::size_t region = 0; region < n; ++region) {
       const std::size_t hosts = hosts_of(region).size();
-      const double cards = static_cast<double>(std::min(hosts, kMaxCards));
-      const double height = 46 + cards * (kCardHeight + kCardGap) + (hosts > kMaxCards ? 22 : 4);
+      const double cards = static_cast<double>(std::min(hosts, max_cards_));
+      const double height = 46 + cards * (kCardHeight + kCardGap) + (hosts > max_cards_ ? 22 : 4);
       panels_.push_back({0, 0, kPanelWidth, height});
       tallest = std::max(tallest, height);
     }
-    width_ = std::max(1000.0, 140.0 * static_cast<double>(n));
-    double rise = 0;  // of the ellipse that regions sit on
-    if (n >= 3) rise = n > 5 ? 1.9 * tallest / 2 + 120 : std::max(210.0, tallest / 2 + 110);
-    height_ = kHeader + kFooter + tallest + 40 + 2 * rise * (n == 3 ? 0.75 : 1);
-    const Point middle{width_ / 2, kHeader + 20 + tallest / 2 + rise};
+    width_ = n <= 3 ? 1000 : std::max(1280.0, 160.0 * static_cast<double>(n));
+    // Regions sit on an ellipse, high enough for labels between neighbours.
+    const double rise = n < 3 ? 0 : n <= 5 ? std::max(240.0, tallest / 2 + 150) : 0.95 * tallest + 150;
     for (std::size_t region = 0; region < n; ++region) {
       const double angle = -kPi / 2 + 2 * kPi * static_cast<double>(region) / static_cast<double>(n);
-      Point centre = middle;
+      Point centre{width_ / 2, 0};
       if (n == 2) centre.x = region == 0 ? 40 + kPanelWidth / 2 : width_ - 40 - kPanelWidth / 2;
-      if (n >= 3) centre = {middle.x + (width_ / 2 - kPanelWidth / 2 - 40) * std::cos(angle), middle.y + rise * std::sin(angle)};
-      Box& box = panels_[region];
-      box.x = centre.x - box.width / 2;
-      box.y = centre.y - box.height / 2;
+      if (n >= 3) centre = {width_ / 2 + (width_ / 2 - kPanelWidth / 2 - 40) * std::cos(angle), rise * std::sin(angle)};
+      panels_[region].x = centre.x - panels_[region].width / 2;
+      panels_[region].y = centre.y - panels_[region].height / 2;
     }
+    double top = panels_.front().y;
+    double bottom = top;
+    for (const Box& box : panels_) {
+      top = std::min(top, box.y);
+      bottom = std::max(bottom, box.y + box.height);
+    }
+    for (Box& box : panels_) box.y += kHeader + 20 - top;
+    height_ = kHeader + 40 + (bottom - top) + kFooter;
   }
 
   void text(double x, double y, double size, const char* colour, std::string_view words, const char* more = "") {
@@ -150,7 +156,7 @@ class Picture {
     const Point along{(to.x - from.x) / length, (to.y - from.y) / length};
     // Above the way back when drawn from left to right.
     const Point normal{along.y, -along.x};
-    const double apart = panels_.size() == 2 ? 26 : 12;
+    const double apart = panels_.size() == 2 ? 26 : kApart;
     from = {from.x + normal.x * apart, from.y + normal.y * apart};
     to = {to.x + normal.x * apart, to.y + normal.y * apart};
     return {leave(a, from, along, 6), leave(b, to, {-along.x, -along.y}, 8), normal};
@@ -182,25 +188,66 @@ class Picture {
                         neck.y - at.normal.y * wide, colour_of(share));
   }
 
-  void label(const WanLink& link) {
+  std::string load_text(const WanLink& link) const {
     const std::string name = wan_name(link);
-    if (bytes(name) <= 0) return;
-    const Segment at = segment(link);
-    const bool pair = panels_.size() == 2;
-    // Near its source where many lines cross in the middle.
-    const double part = pair ? 0.5 : 0.3;
-    Point middle{at.from.x + (at.to.x - at.from.x) * part, at.from.y + (at.to.y - at.from.y) * part};
-    if (pair) middle = {middle.x, middle.y + at.normal.y * 34};
-    const std::string load = fmt::format("{}, {:.0f} % busy", bytes_text(bytes(name)), 100 * busy(name));
-    const std::string stated = fmt::format("{}, {}", rate_text(link.bandwidth.bytes_per_second), time_text(link.latency.count()));
-    constexpr double kWide = 132;
-    constexpr double kHigh = 38;
-    if (!pair) {
-      svg_ += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{}\" height=\"{}\" rx=\"8\" fill=\"#fcfcfa\" fill-opacity=\"0.94\" stroke=\"{}\"/>\n",
-                          middle.x - kWide / 2, middle.y - kHigh / 2, kWide, kHigh, colour_of(busy(name)));
+    return fmt::format("{}, {:.0f} % busy", bytes_text(bytes(name)), 100 * busy(name));
+  }
+  static std::string stated_text(const WanLink& link) {
+    return fmt::format("{}, {}", rate_text(link.bandwidth.bytes_per_second), time_text(link.latency.count()));
+  }
+
+  /// Two regions: each direction has its own label beside its line. More: one label per pair, on the lines.
+  void label(const WanLink& link) {
+    if (bytes(wan_name(link)) <= 0) return;
+    const WanLink* back = cluster_.topology.wan_link(link.to, link.from);
+    const bool both = back != nullptr && bytes(wan_name(*back)) > 0;
+    if (panels_.size() == 2) {
+      const Segment at = segment(link);
+      const Point middle{(at.from.x + at.to.x) / 2, (at.from.y + at.to.y) / 2 + at.normal.y * 34};
+      lines_at(middle, load_text(link), stated_text(link));
+    } else if (!both) {
+      tag(link, fmt::format("to {}: {}", region_name(link.to), load_text(link)), stated_text(link));
+    } else if (link.from < link.to) {
+      const bool alike = load_text(link) == load_text(*back) && stated_text(link) == stated_text(*back);
+      if (alike) {
+        tag(link, panels_.size() == 3 ? load_text(link) + " each way" : load_text(link), stated_text(link));
+      } else {
+        tag(link, fmt::format("to {}: {}", region_name(link.to), load_text(link)),
+            fmt::format("to {}: {}", region_name(link.from), load_text(*back)));
+      }
     }
-    text(middle.x, middle.y - 3, 12.5, "#1d2530", load, " font-weight=\"600\" text-anchor=\"middle\"");
-    text(middle.x, middle.y + 13, 11.5, "#5b6675", stated, " text-anchor=\"middle\"");
+  }
+
+  void lines_at(Point middle, const std::string& first, const std::string& second) {
+    text(middle.x, middle.y - 3, 12.5, "#1d2530", first, " font-weight=\"600\" text-anchor=\"middle\"");
+    text(middle.x, middle.y + 13, 11.5, "#5b6675", second, " text-anchor=\"middle\"");
+  }
+
+  bool free(const Box& box) const {
+    const auto overlaps = [&box](const Box& other) {
+      constexpr double kGap = 4;
+      return box.x < other.x + other.width + kGap && other.x < box.x + box.width + kGap &&
+             box.y < other.y + other.height + kGap && other.y < box.y + box.height + kGap;
+    };
+    return std::none_of(tags_.begin(), tags_.end(), overlaps) && std::none_of(panels_.begin(), panels_.end(), overlaps);
+  }
+
+  void tag(const WanLink& link, const std::string& first, const std::string& second) {
+    const Segment at = segment(link);
+    // Bold text of this size is at most this wide per character in the fonts asked for.
+    const double wide = 7.7 * static_cast<double>(std::max(first.size(), second.size())) + 22;
+    constexpr double kHigh = 40;
+    // Between the two directions; in the middle, or wherever no other label or region is.
+    Point middle;
+    for (const double part : {0.5, 0.4, 0.6, 0.3, 0.7, 0.25, 0.75, 0.5}) {
+      middle = {at.from.x + (at.to.x - at.from.x) * part - at.normal.x * kApart,
+                at.from.y + (at.to.y - at.from.y) * part - at.normal.y * kApart};
+      if (free(Box{middle.x - wide / 2, middle.y - kHigh / 2, wide, kHigh})) break;
+    }
+    tags_.push_back(Box{middle.x - wide / 2, middle.y - kHigh / 2, wide, kHigh});
+    svg_ += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{}\" rx=\"9\" fill=\"#fcfcfa\" stroke=\"#ccd6e0\"/>\n",
+                        middle.x - wide / 2, middle.y - kHigh / 2, wide, kHigh);
+    lines_at(middle, first, second);
   }
 
   void panel(std::size_t region) {
@@ -213,11 +260,11 @@ class Picture {
     text(box.x + 16, box.y + 28, 16, "#1d2530", cluster_.topology.regions[region].name, " font-weight=\"600\"");
     text(box.x + box.width - 16, box.y + 28, 12, "#5b6675", fmt::format("{} rank{}", ranks, ranks == 1 ? "" : "s"), " text-anchor=\"end\"");
     double y = box.y + 42;
-    for (std::size_t i = 0; i < hosts.size() && i < kMaxCards; ++i) {
+    for (std::size_t i = 0; i < hosts.size() && i < max_cards_; ++i) {
       card(hosts[i], box.x + 12, y);
       y += kCardHeight + kCardGap;
     }
-    if (hosts.size() > kMaxCards) text(box.x + 16, y + 12, 12, "#5b6675", fmt::format("and {} more hosts", hosts.size() - kMaxCards));
+    if (hosts.size() > max_cards_) text(box.x + 16, y + 12, 12, "#5b6675", fmt::format("and {} more hosts", hosts.size() - max_cards_));
   }
 
   int ranks_of(std::size_t host) const {
@@ -250,7 +297,7 @@ class Picture {
     static constexpr std::array<std::pair<double, const char*>, 3> kSteps{{{0.9, "80 % or more"}, {0.5, "40 to 80 %"}, {0.1, "less"}}};
     const double y = height_ - 26;
     text(40, y, 12, "#5b6675", "Busy during the collective:");
-    double x = 204;
+    double x = 222;
     for (const auto& [share, words] : kSteps) {
       svg_ += fmt::format("<rect x=\"{}\" y=\"{:.1f}\" width=\"22\" height=\"6\" rx=\"3\" fill=\"{}\"/>\n", x, y - 8, colour_of(share));
       text(x + 30, y, 12, "#5b6675", words);
@@ -263,6 +310,8 @@ class Picture {
   std::map<std::string, LinkLoad> loads_;
   std::map<int, int> ranks_on_;
   std::vector<Box> panels_;
+  std::vector<Box> tags_;
+  std::size_t max_cards_ = 5;  ///< hosts drawn per region
   double width_ = 0, height_ = 0;
   std::string svg_;
 };
