@@ -204,7 +204,8 @@ TEST_CASE("a process that exits without closing is a lost peer", "[conformance]"
     Peer self(transport, 2);
     line.tell(self.address());
     self.connect(1, line.hear());
-    Op& op = self.send(1, id(1), pattern(100, 1));
+    const Bytes data = pattern(100, 1);
+    Op& op = self.send(1, id(1), data);
     drive({&self}, [&] { return op.done(); });
     line.hear();  // the other side has it
     // Returning leaves by _exit: no destructor runs, as in a crash.
