@@ -5,9 +5,9 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 
 preset=${LONGSPAN_PRESET:-dev}
 cmake/setup.sh
-cmake --preset "$preset" ${LONGSPAN_CMAKE_ARGS:-} >build-configure.log 2>&1 || { cat build-configure.log; exit 1; }
-mv build-configure.log "build/$preset/configure.log"
-sed -n '/longspan .*,/,$p' "build/$preset/configure.log" | grep -v '^-- \(Configuring\|Generating\|Build files\)' || true
+mkdir -p "build/$preset"
+cmake --preset "$preset" ${LONGSPAN_CMAKE_ARGS:-} >"build/$preset/configure.log" 2>&1 || { cat "build/$preset/configure.log"; exit 1; }
+sed -n '/^-- longspan /,$p' "build/$preset/configure.log" | grep -v '^-- \(Configuring\|Generating\|Build files\)' || true
 cmake --build --preset "$preset"
 
 status=0

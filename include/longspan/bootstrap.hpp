@@ -17,13 +17,17 @@ struct UniqueId {
   char bytes[kBytes] = {};
 };
 
+/// A new identity for a communicator: opens a rendezvous in this process (normally on rank 0). It waits an hour for
+/// rank 0 at most, and holds one thread until all ranks came.
+LONGSPAN_API Result<UniqueId> make_unique_id();
+
 /// Where this process stands in its job, and how ranks find each other.
 struct LaunchInfo {
   int rank = 0;
   int size = 1;
   int local_rank = 0;
   int local_size = 1;
-  std::string master_address;  ///< host name or IP literal of rank 0's machine
+  std::string master_address;  ///< host name or IP literal of rank 0's machine; or file://PATH, unix:@NAME, id:HEX
   int master_port = 0;         ///< 0: not given
   bool agent_store = false;    ///< a torchrun agent's TCPStore already listens on master_port
   std::string run_id;          ///< separates restarts that share a store

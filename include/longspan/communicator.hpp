@@ -159,7 +159,4 @@ class LONGSPAN_API CallGroup {
   bool ended_ = false;
 };
 
-/// A new identity for a communicator: opens a rendezvous in this process (normally on rank 0).
-LONGSPAN_API Result<UniqueId> make_unique_id();
-
 }  // namespace longspan

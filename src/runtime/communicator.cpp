@@ -1,11 +1,9 @@
 // The public C++ API: thin, over CommunicatorImpl.
 #include "longspan/communicator.hpp"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 
-#include "base/env.hpp"
+#include "bootstrap/unique_id.hpp"
 #include "runtime/communicator_impl.hpp"
 #include "runtime/job.hpp"
 
@@ -52,7 +50,7 @@ Communicator::~Communicator() {
 
 Result<Communicator> Communicator::create(const Options& options) {
   LONGSPAN_ASSIGN(const LaunchInfo launch, launch_info_from_environment());
-  LONGSPAN_ASSIGN(auto job, runtime::Job::join(launch, nullptr, options));
+  LONGSPAN_ASSIGN(auto job, runtime::Job::join(launch, options));
   LONGSPAN_ASSIGN(auto impl, make_world(job));
   return Communicator(std::move(impl));
 }
@@ -62,12 +60,9 @@ Result<Communicator> Communicator::create(const UniqueId& id, int rank, int size
     return Status(StatusCode::kInvalidArgument,
                   "rank " + std::to_string(rank) + " of " + std::to_string(size) + ": ranks are 0 to size - 1");
   }
-  LaunchInfo launch;
-  launch.rank = rank;
-  launch.size = size;
+  LONGSPAN_ASSIGN(LaunchInfo launch, bootstrap::launch_info_for(id, rank, size));
   launch.local_size = size;  // unknown; ranks with an id are mostly threads or processes of one machine
-  launch.launcher = "unique id";
-  LONGSPAN_ASSIGN(auto job, runtime::Job::join(launch, &id, options));
+  LONGSPAN_ASSIGN(auto job, runtime::Job::join(launch, options));
   LONGSPAN_ASSIGN(auto impl, make_world(job));
   return Communicator(std::move(impl));
 }

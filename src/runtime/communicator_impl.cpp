@@ -52,6 +52,7 @@ CommunicatorImpl::CommunicatorImpl(std::shared_ptr<Job> job, Members members)
       members_(std::move(members)),
       planner_(members_.cluster, spi::all_algorithms(), job_->planner_options()),
       point_to_point_(*this) {
+  for (auto& [seq, call] : recent_calls_) seq = bootstrap::kNoSeq;
   for (int r = 0; r < size(); ++r) rank_of_peer_[members_.peers[static_cast<std::size_t>(r)].id] = r;
 }
 
@@ -196,6 +197,9 @@ Status CommunicatorImpl::begin(WorkState& work) {
     digest = mix(digest, part);
   }
   run.digest = digest;
+  bootstrap::CallDescriptor call_descriptor{call.kind, length, call.type, static_cast<ReduceOp>(op), shape.root,
+                                            work.entry->plan->plan().decision.full_name(), digest};
+  recent_calls_[work.seq % recent_calls_.size()] = {work.seq, std::move(call_descriptor)};
   if (call.op == ReduceOp::kPremulSum && reduces(call.kind)) LONGSPAN_TRY(premultiply(work, run));
   check_early_digests(work, digest);
   auto& idle = work.entry->idle;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "base/clock.hpp"
+#include "bootstrap/messages.hpp"
 #include "executor/compiled_plan.hpp"
 #include "longspan/communicator.hpp"
 #include "planner/planner.hpp"
@@ -63,6 +65,10 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   void close();
   Status error();
   Result<PlanSummary> explain(const CollectiveShape& shape, std::size_t bytes);
+  Status register_buffer(std::span<std::byte> memory);
+  Status unregister_buffer(void* data);
+  Result<void*> alloc(std::size_t bytes);
+  Status free(void* data);
   std::uint32_t next_split() { return splits_++; }
 
   // From the Domain, with its lock held:
@@ -79,11 +85,13 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   int rank_of(spi::PeerId peer) const;
   /// The oldest operation that runs; nullptr: none.
   const WorkState* oldest() const { return active_.empty() ? nullptr : active_.front().get(); }
-  std::uint32_t next_seq() const noexcept { return next_seq_; }
+  /// What this rank knows of collective `report.seq`, for the root cause.
+  void fill(bootstrap::WaitReport& report) const;
   std::string describe_call(const WorkState& work) const;
 
  private:
   friend class PointToPoint;
+  void free_all();
   Status validate(const CollectiveCall& call) const;
   Status begin(WorkState& work);
   Status run_alone(WorkState& work);
@@ -110,7 +118,10 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
     std::uint64_t digest;
   };
   std::vector<EarlyDigest> early_digests_;
+  std::array<std::pair<std::uint64_t, bootstrap::CallDescriptor>, 16> recent_calls_;  // by number modulo the size
   PointToPoint point_to_point_;
+  std::unordered_map<void*, std::vector<std::unique_ptr<spi::MemoryRegion>>> registered_;
+  std::unordered_map<void*, std::size_t> allocated_;  // by alloc(), with the size mapped
   std::uint32_t next_seq_ = 0;
   std::uint32_t splits_ = 0;
   Status error_;

@@ -147,13 +147,16 @@ void Domain::dispatch(spi::Completion& completion) {
     case spi::CompletionKind::kBroken: {
       channels_.erase(completion.peer);
       ++channel_epoch_;
-      // A failing communicator removes itself from the map, so walk a copy.
-      std::vector<CommunicatorImpl*> all;
-      for (auto& [id, communicator] : communicators_) all.push_back(communicator);
-      for (CommunicatorImpl* communicator : all) communicator->on_broken(completion.peer, completion.status);
+      for (CommunicatorImpl* communicator : communicators()) communicator->on_broken(completion.peer, completion.status);
       return;
     }
   }
+}
+
+void Domain::poll_control(TimePoint now) {
+  if (pollable_ == nullptr || now < pollable_->next_deadline()) return;
+  pollable_->poll();
+  run_deferred();
 }
 
 bool Domain::arm_all() {
@@ -196,23 +199,20 @@ bool Domain::drive_until(Lock& lock, const std::function<bool()>& done, TimePoin
     bool late = false;
     while (!done() && owner_ == mine) {
       yield_to_contenders(lock);
-      if (poll_all()) {
-        polls = 0;
-        idle_since = TimePoint{};
-        continue;
-      }
-      relax();
+      if (poll_all()) idle_since = TimePoint{};
+      else relax();
       if (++polls % kPollsPerClock != 0) continue;
       const TimePoint now = Clock::now();
+      poll_control(now);
       if (idle_since == TimePoint{}) idle_since = now;
-      if (pollable_ != nullptr && now >= pollable_->next_deadline()) pollable_->poll();
       if (now >= deadline) {
         late = true;
         break;
       }
       if (now - idle_since < spin_) continue;
       block(lock, deadline);
-      if (pollable_ != nullptr) pollable_->poll();
+      poll_control(TimePoint::max());
+      idle_since = TimePoint{};
     }
     if (owner_ == mine) owner_ = 0;
     if (sleepers_ > 0) waiters_.notify_all();
@@ -263,13 +263,15 @@ void Domain::background() {
     while (!stopping_ && owner_ == mine) {
       yield_to_contenders(guard);
       if (owner_ != mine) break;
-      if (poll_all()) continue;
+      if (poll_all()) {
+        poll_control(Clock::now());
+        continue;
+      }
       block(guard, Clock::now() + kTick);
       if (owner_ != mine) break;
-      if (pollable_ != nullptr) pollable_->poll();
-      std::vector<CommunicatorImpl*> all;
-      for (auto& [id, communicator] : communicators_) all.push_back(communicator);
-      for (CommunicatorImpl* communicator : all) communicator->check_deadlines(Clock::now());
+      poll_control(TimePoint::max());
+      for (CommunicatorImpl* communicator : communicators()) communicator->check_deadlines(Clock::now());
+      run_deferred();
       if (sleepers_ > 0) waiters_.notify_all();
     }
     if (owner_ == mine) owner_ = 0;
@@ -315,6 +317,12 @@ void Domain::add(std::uint64_t comm, CommunicatorImpl* communicator) {
     for (spi::Completion& completion : found->second) communicator->on_arrival(completion);
     early_.erase(found);
   }
+}
+
+std::vector<CommunicatorImpl*> Domain::communicators() const {
+  std::vector<CommunicatorImpl*> all;
+  for (const auto& [id, communicator] : communicators_) all.push_back(communicator);
+  return all;
 }
 
 void Domain::remove(std::uint64_t comm) { communicators_.erase(comm); }

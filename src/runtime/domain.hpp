@@ -90,6 +90,7 @@ class Domain {
   executor::ScratchPool& scratch() noexcept { return scratch_; }
   void add(std::uint64_t comm, CommunicatorImpl* communicator);
   void remove(std::uint64_t comm);
+  std::vector<CommunicatorImpl*> communicators() const;
   void watch(Pollable* pollable);  ///< nullptr: none
   void forget(std::uint64_t comm);
   void wake_waiters() { waiters_.notify_all(); }
@@ -103,6 +104,8 @@ class Domain {
   void dispatch(spi::Completion& completion);
   void block(Lock& lock, TimePoint deadline);
   void wake_blocked();
+  /// Lets the control plane act when its deadline has come by `now`.
+  void poll_control(TimePoint now);
   bool arm_all();
   void yield_to_contenders(Lock& lock);
   void background();

@@ -1,6 +1,8 @@
 #pragma once
 
-#include "bootstrap/rendezvous.hpp"
+#include <memory>
+
+#include "bootstrap/control.hpp"
 #include "runtime/domain.hpp"
 
 namespace longspan::runtime {
@@ -9,19 +11,24 @@ class CommunicatorImpl;
 class Job;
 
 /// Between the communicators and the control plane: tells the other ranks what went wrong here, and hands their common
-/// verdict to the communicators it concerns.
+/// verdict to the communicators it concerns. Domain lock held throughout.
 class FaultDesk final : public Pollable {
  public:
-  FaultDesk(Job& job, bootstrap::Rendezvous met) : job_(job), met_(std::move(met)) {}
-  bool send(CommunicatorImpl&, const Status&, int) { return false; }
-  void close() {}
-  int wait_fd() const noexcept override { return -1; }
-  void poll() override {}
-  TimePoint next_deadline() const override { return TimePoint::max(); }
+  static Result<std::unique_ptr<FaultDesk>> open(Job& job, bootstrap::Rendezvous met);
+
+  /// False when nobody can be told.
+  bool send(CommunicatorImpl& comm, const Status& status, int blamed_rank);
+  void close() { control_->close(); }
+  int wait_fd() const noexcept override { return control_->wait_fd(); }
+  void poll() override;
+  TimePoint next_deadline() const override { return control_->next_deadline(); }
 
  private:
+  explicit FaultDesk(Job& job) : job_(job) {}
+  bootstrap::WaitReport report(std::uint64_t comm, std::uint64_t seq) const;
+
   Job& job_;
-  bootstrap::Rendezvous met_;
+  std::unique_ptr<bootstrap::ControlPlane> control_;
 };
 
 }  // namespace longspan::runtime

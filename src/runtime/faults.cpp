@@ -138,6 +138,21 @@ void CommunicatorImpl::fail(const Status& status) {
   while (!active_.empty()) finish(*active_.front(), status);
 }
 
+void CommunicatorImpl::fill(bootstrap::WaitReport& report) const {
+  report.member = true;
+  report.next_seq = next_seq_;
+  report.busy = !active_.empty();
+  const auto& [seq, call] = recent_calls_[report.seq % recent_calls_.size()];
+  if (seq == report.seq) report.call = call;
+  for (const auto& work : active_) {
+    if (work->execution == nullptr || (report.seq != bootstrap::kNoSeq && work->seq != report.seq)) continue;
+    const auto waiting = work->execution->waiting_for();
+    for (const int peer : waiting.peers) report.waiting_on.push_back(members_.world_ranks[static_cast<std::size_t>(peer)]);
+    report.step = static_cast<int>(waiting.step);
+    break;
+  }
+}
+
 void CommunicatorImpl::abort(const std::string& reason) {
   Domain::Lock lock = domain_->lock();
   if (!error_.ok()) return;
@@ -154,6 +169,7 @@ void CommunicatorImpl::close() {
     fail(Status(StatusCode::kAborted, "the communicator was destroyed while this operation ran"));
   }
   domain_->remove(members_.id);
+  free_all();
 }
 
 }  // namespace longspan::runtime

@@ -130,7 +130,7 @@ Result<Context> make_context(const std::optional<Topology>& topology, const Opti
 
 }  // namespace
 
-Result<std::shared_ptr<Job>> Job::join(const LaunchInfo& launch, const UniqueId* /*id*/, const Options& given) {
+Result<std::shared_ptr<Job>> Job::join(const LaunchInfo& launch, const Options& given) {
   LONGSPAN_ASSIGN(const Options options, resolve(given));
   LONGSPAN_ASSIGN(const std::optional<Topology> topology, own_topology(options));
   log::set_identity(fmt::format("rank {}", launch.rank));
@@ -178,7 +178,7 @@ Result<std::shared_ptr<Job>> Job::join(const LaunchInfo& launch, const UniqueId*
     job->peers_.push_back(Peer{each.id, job->cluster_.describe(static_cast<int>(r)), std::move(each.endpoints)});
   }
   log::set_identity(job->cluster_.describe(launch.rank));
-  job->faults_ = std::make_unique<FaultDesk>(*job, std::move(met));
+  LONGSPAN_ASSIGN(job->faults_, FaultDesk::open(*job, std::move(met)));
   const auto lock = job->domain_->lock();
   job->domain_->watch(job->faults_.get());
   return job;

@@ -12,7 +12,6 @@
 
 namespace longspan {
 struct LaunchInfo;
-struct UniqueId;
 }
 
 namespace longspan::runtime {
@@ -24,7 +23,7 @@ class FaultDesk;
 class Job {
  public:
   /// Meets the other ranks: announces this one, gets everyone's announcement and rank 0's frozen planning context.
-  static Result<std::shared_ptr<Job>> join(const LaunchInfo& launch, const UniqueId* id, const Options& options);
+  static Result<std::shared_ptr<Job>> join(const LaunchInfo& launch, const Options& options);
   ~Job();
 
   std::shared_ptr<Domain> domain() const { return domain_; }

@@ -25,7 +25,8 @@ struct Stage {
   std::string name;
   std::vector<StageFlow> flows;  ///< over all rounds
   int rounds = 1;                ///< messages that must follow one another
-  /// Round k+1 of a rank forwards what it got in round k, so the latencies of successive flows add up (a ring).
+  /// Round k+1 of a rank forwards what it got in round k, so the latencies of successive flows add up. Flows that close
+  /// circles (rings) carry a message in every round; flows that form chains, one message each.
   /// Otherwise all flows of a round start together and the stage pays `rounds` times the longest latency.
   bool chained = false;
   double reduce_share = 0;  ///< blocks that the busiest rank reads to reduce
