@@ -1,8 +1,8 @@
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "bootstrap/socket.hpp"
@@ -14,18 +14,31 @@ namespace longspan::bootstrap {
 class MeetingPlace {
  public:
   virtual ~MeetingPlace() = default;
-  /// Rank 0: listens, and makes that known. May be called once.
+  /// Rank 0: listens, and makes that known. Called once.
   virtual Result<Fd> open(TimePoint deadline) = 0;
   /// Other ranks: where rank 0 may be listening now, likeliest first. Called again and again until rank 0 was reached;
   /// a failure is the reason to give when it never is.
   virtual Result<std::vector<Address>> find(TimePoint until) = 0;
-  /// Rank 0: no rank will look for it again.
+  /// Other ranks: what listens at an address from `find` is not a rank 0 of longspan.
+  virtual void not_there(const Address& /*address*/, TimePoint /*until*/) {}
+  /// Rank 0: no rank will look for it any more.
   virtual void close() {}
   /// For messages: "MASTER_ADDR=10.0.0.1 MASTER_PORT=29500".
   virtual std::string describe() const = 0;
 };
 
-/// The place that `launch` asks for.
+/// The place that `launch` asks for: by a launcher's store, or by the form of master_address: "unix:@name",
+/// "file://path", "id:..." (a unique id), else a host name or address with a port.
 Result<std::unique_ptr<MeetingPlace>> meeting_place_of(const LaunchInfo& launch);
+
+std::unique_ptr<MeetingPlace> known_port_place(std::string host, std::uint16_t port, std::string run_id);
+std::unique_ptr<MeetingPlace> store_place(std::string host, std::uint16_t port, std::string run_id);
+std::unique_ptr<MeetingPlace> file_place(std::string path);
+Result<std::unique_ptr<MeetingPlace>> unique_id_place(std::string_view hex);
+
+/// Where this process can be reached at `port`, as text to publish: `first`, then all interfaces.
+std::string published_addresses(std::uint16_t port, const std::vector<Address>& first);
+/// What `published_addresses` wrote. kInvalidArgument for anything else.
+Result<std::vector<Address>> parse_published(std::string_view text);
 
 }  // namespace longspan::bootstrap

@@ -15,6 +15,7 @@ using std::chrono::milliseconds;
 
 constexpr std::chrono::seconds kStrangerLimit{10};  // for a connection to say who it is
 constexpr std::size_t kMaxStrangers = 256;          // open at once; the oldest goes first
+constexpr std::chrono::seconds kReturn{2};         // for a rank that came and is gone to try again
 constexpr milliseconds kFarewell{1000};             // to hand out the news of a failure
 
 /// A rank that came, or somebody who has not said yet.
@@ -26,6 +27,7 @@ struct Guest {
   Address address;
   TimePoint since;
   std::optional<Hello> hello;
+  std::optional<TimePoint> ended;  ///< the connection of a rank that had come
   bool gone = false;
 };
 
@@ -39,11 +41,13 @@ class Gatherer {
     LONGSPAN_ASSIGN(listener_, place_.open(deadline_));
     ranks_.resize(static_cast<std::size_t>(size_));
     const Status came = wait_for_all();
+    if (!came.ok()) (void)fail(came);
+    if (!came.ok() && came.code() != StatusCode::kTimeout) tell_late_ranks(came);
     place_.close();
     // Before the answer goes out: a rank that has it may at once look for the next rendezvous on this port.
     listener_.reset();
     strangers_.clear();
-    if (!came.ok()) return fail(came);
+    if (!came.ok()) return came;
     Rendezvous r = collect();
     if (request_.make_context) {
       auto context = request_.make_context(r.payloads);
@@ -63,12 +67,7 @@ class Gatherer {
   Status wait_for_all() {
     while (count_present() < size_) {
       if (Clock::now() >= deadline_) return missing();
-      std::vector<pollfd> polls = {{listener_.get(), POLLIN, 0}};
-      for (const auto& g : strangers_) polls.push_back({g->fd.get(), POLLIN, 0});
-      for (const auto& g : ranks_) {
-        if (g) polls.push_back({g->fd.get(), static_cast<short>(g->writer.empty() ? POLLIN : POLLIN | POLLOUT), 0});
-      }
-      ::poll(polls.data(), polls.size(), poll_timeout_ms(Clock::now(), deadline_, 1000));
+      wait_for_news(deadline_);
       accept_all();
       LONGSPAN_TRY(hear_strangers());
       LONGSPAN_TRY(hear_ranks());
@@ -76,8 +75,30 @@ class Gatherer {
     return {};
   }
 
+  void wait_for_news(TimePoint until) {
+    std::vector<pollfd> polls = {{listener_.get(), POLLIN, 0}};
+    for (const auto& g : strangers_) polls.push_back({g->fd.get(), POLLIN, 0});
+    for (const auto& g : ranks_) {
+      if (!g || g->ended) continue;
+      polls.push_back({g->fd.get(), static_cast<short>(g->writer.empty() ? POLLIN : POLLIN | POLLOUT), 0});
+    }
+    ::poll(polls.data(), polls.size(), poll_timeout_ms(Clock::now(), until, 500));
+  }
+
+  /// Ranks that start a little later than the one that spoils it all would else look for rank 0 until their deadline.
+  void tell_late_ranks(const Status& why) {
+    failed_ = why;
+    const int late = size_ - count_present();
+    for (auto& guest : ranks_) guest.reset();
+    for (const TimePoint until = Clock::now() + kFarewell; late > told_ && Clock::now() < until;) {
+      wait_for_news(until);
+      accept_all();
+      (void)hear_strangers();
+    }
+  }
+
   int count_present() const {
-    return 1 + static_cast<int>(std::count_if(ranks_.begin(), ranks_.end(), [](const auto& g) { return g != nullptr; }));
+    return 1 + static_cast<int>(std::count_if(ranks_.begin(), ranks_.end(), [](const auto& g) { return g && !g->ended; }));
   }
 
   void accept_all() {
@@ -104,6 +125,7 @@ class Gatherer {
   }
 
   Status hear_strangers() {
+    Status outcome;
     for (auto& guest : strangers_) {
       switch (guest->reader.read(guest->fd.get())) {
         case FrameReader::State::kNeedMore:
@@ -111,11 +133,13 @@ class Gatherer {
           break;
         case FrameReader::State::kClosed: drop(*guest, "closed before it said who it is"); break;
         case FrameReader::State::kMalformed: drop(*guest, "speaks another protocol"); break;
-        case FrameReader::State::kFrame: LONGSPAN_TRY(meet(guest)); break;
+        case FrameReader::State::kFrame:
+          if (Status met = meet(guest); !met.ok()) outcome = std::move(met);
+          break;
       }
     }
     std::erase_if(strangers_, [](const auto& g) { return g == nullptr || g->gone; });
-    return {};
+    return outcome;
   }
 
   /// A failure ends the rendezvous for all.
@@ -132,10 +156,12 @@ class Gatherer {
       drop(*guest, fmt::format("rank {} of another job, run id '{}'", hello->rank, hello->run_id));
       return {};
     }
-    const Status fits = check(*hello, frame.version, *guest);
+    const Status fits = failed_.ok() ? check(*hello, frame.version, *guest) : failed_;
     if (!fits.ok()) {
+      if (!failed_.ok()) ++told_;
       guest->writer.push(encode_failure(fits));
       guest->writer.flush(guest->fd.get());
+      guest->gone = true;
       return fits;
     }
     deadline_ = std::min(deadline_, Clock::now() + milliseconds(hello->remaining_ms));
@@ -179,8 +205,11 @@ class Gatherer {
   Status hear_ranks() {
     for (auto& guest : ranks_) {
       if (!guest) continue;
-      guest->writer.flush(guest->fd.get());
-      if (guest->reader.read(guest->fd.get()) == FrameReader::State::kNeedMore) continue;
+      if (!guest->ended) {
+        guest->writer.flush(guest->fd.get());
+        if (guest->reader.read(guest->fd.get()) != FrameReader::State::kNeedMore) guest->ended = Clock::now();
+      }
+      if (!guest->ended || Clock::now() - *guest->ended < kReturn) continue;
       const auto who = fmt::format("rank {} (host {})", guest->hello->rank, guest->hello->host);
       guest.reset();
       return Status(StatusCode::kPeerLost,
@@ -192,7 +221,10 @@ class Gatherer {
   std::string who_came() const {
     std::vector<int> present = {0};
     std::vector<int> absent;
-    for (int i = 1; i < size_; ++i) (ranks_[static_cast<std::size_t>(i)] ? present : absent).push_back(i);
+    for (int i = 1; i < size_; ++i) {
+      const auto& guest = ranks_[static_cast<std::size_t>(i)];
+      (guest && !guest->ended ? present : absent).push_back(i);
+    }
     return fmt::format("of {} ranks, {} came: {}; missing: {}", size_, present.size(), describe_ranks(present),
                        describe_ranks(absent));
   }
@@ -280,6 +312,8 @@ class Gatherer {
   Fd listener_;
   std::vector<std::unique_ptr<Guest>> strangers_;
   std::vector<std::unique_ptr<Guest>> ranks_;  // [0] stays empty
+  Status failed_;  // what latecomers are told
+  int told_ = 0;
   std::size_t dropped_ = 0;
   std::string last_dropped_;
 };

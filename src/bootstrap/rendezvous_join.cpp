@@ -16,7 +16,7 @@ using std::chrono::milliseconds;
 constexpr milliseconds kFirstTry{250};   // how long one address may take to answer, at first
 constexpr milliseconds kLongestTry{4000};
 constexpr milliseconds kPause{20};       // between two rounds over all addresses
-constexpr milliseconds kLongestPause{500};
+constexpr milliseconds kLongestPause{200};
 // Rank 0 ends the rendezvous at the earliest deadline; its word needs time to arrive.
 constexpr milliseconds kGrace{1500};
 
@@ -64,15 +64,19 @@ class Joiner {
       return Fd();
     }
     for (const Address& address : *addresses) {
-      const TimePoint until = std::min(request_.deadline, Clock::now() + patience);
-      auto connected = connect_to(address, until);
+      const TimePoint begin = Clock::now();
+      auto connected = connect_to(address, std::min(request_.deadline, begin + patience));
       if (!connected.ok()) {
         last_problem_ = connected.status().message();
         continue;
       }
-      auto greeted = greet(connected->get(), address, std::max(until, std::min(request_.deadline, Clock::now() + kGrace)));
+      // An answer takes a round trip, as the connection did, and a moment for rank 0 to look up.
+      const TimePoint now = Clock::now();
+      const Duration answer = std::max<Duration>(8 * (now - begin), 2 * patience);
+      auto greeted = greet(connected->get(), address, std::min(request_.deadline, now + answer));
       if (!greeted.ok()) return greeted.status();
       if (*greeted) return std::move(*connected);
+      place_.not_there(address, request_.deadline);
     }
     return Fd();
   }
