@@ -22,8 +22,7 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
     for (std::size_t j = 1; j <= b.size(); ++j) {
       const std::size_t differs = lower(a[i - 1]) == lower(b[j - 1]) ? 0 : 1;
       row[j] = std::min({last[j] + 1, row[j - 1] + 1, last[j - 1] + differs});
-      const bool swapped =
-          i > 1 && j > 1 && lower(a[i - 1]) == lower(b[j - 2]) && lower(a[i - 2]) == lower(b[j - 1]);
+      const bool swapped = i > 1 && j > 1 && lower(a[i - 1]) == lower(b[j - 2]) && lower(a[i - 2]) == lower(b[j - 1]);
       if (swapped) row[j] = std::min(row[j], before_last[j - 2] + 1);
     }
     std::swap(before_last, last);
@@ -40,7 +39,9 @@ std::optional<std::string_view> nearest_name(std::string_view name, std::span<co
   std::size_t best_distance = 0;
   for (const std::string_view candidate : candidates) {
     if (candidate.empty() || candidate.size() > kLongestCompared) continue;
-    const std::size_t allowed = std::max<std::size_t>(1, std::max(name.size(), candidate.size()) / 3);
+    const std::size_t longer = std::max(name.size(), candidate.size());
+    const std::size_t allowed = std::max<std::size_t>(1, longer / 3);
+    if (longer - std::min(name.size(), candidate.size()) > allowed) continue;  // spares a costly comparison
     const std::size_t distance = edit_distance(name, candidate);
     if (distance > allowed || distance >= candidate.size() || (best && distance >= best_distance)) continue;
     best = candidate;

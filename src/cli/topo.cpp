@@ -25,7 +25,8 @@ int print_topology(const std::string& path) {
 }  // namespace
 
 void add_topo(CLI::App& app, int& exit_code) {
-  CLI::App* command = app.add_subcommand("topo", "Check a topology file and print its tree, its links and its defaults");
+  CLI::App* command =
+      app.add_subcommand("topo", "Check a topology file and print its tree, its links and its defaults");
   auto path = std::make_shared<std::string>();  // second owner: the callback, which runs after this returns
   command->add_option("FILE", *path, "Topology file (docs/topology.md)")->required();
   command->callback([path, &exit_code] { exit_code = print_topology(*path); });

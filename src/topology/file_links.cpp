@@ -74,8 +74,10 @@ Result<int> FileReader::region_named(const TomlMember& member) const {
   if (known != groups_.end() && known->second.level == Level::kRegion) return known->second.index;
   std::vector<std::string_view> names;
   for (const Group& region : topology_.regions) names.push_back(region.name);
-  const std::string what = known == groups_.end() ? "the unknown region " : fmt::format("the {} ", name_of(known->second.level));
-  return fail(member.line, fmt::format("{}{} for '{}'{}", what, quoted(wanted), member.key, did_you_mean(wanted, names)),
+  const std::string what =
+      known == groups_.end() ? "the unknown region " : fmt::format("the {} ", name_of(known->second.level));
+  return fail(member.line,
+              fmt::format("{}{} for '{}'{}", what, quoted(wanted), member.key, did_you_mean(wanted, names)),
               "a region that a [[host]] names");
 }
 
@@ -140,7 +142,8 @@ Status FileReader::check_gateways() const {
   }
   for (std::size_t i = 0; i < has_gateway.size(); ++i) {
     if (has_gateway[i]) continue;
-    return fail(region_lines_[i], fmt::format("gateway = false on every host of region {}", quoted(topology_.regions[i].name)),
+    return fail(region_lines_[i],
+                fmt::format("gateway = false on every host of region {}", quoted(topology_.regions[i].name)),
                 "at least one host that carries its cross-region traffic");
   }
   return {};

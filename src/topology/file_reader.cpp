@@ -78,7 +78,8 @@ Status FileReader::check_keys(const TomlValue& table, std::string_view what,
                               std::span<const std::string_view> known) const {
   for (const TomlMember& member : table.members) {
     if (std::find(known.begin(), known.end(), member.key) != known.end()) continue;
-    return fail(member.line, fmt::format("the unknown key {} {}{}", quoted(member.key), what, did_you_mean(member.key, known)),
+    return fail(member.line,
+                fmt::format("the unknown key {} {}{}", quoted(member.key), what, did_you_mean(member.key, known)),
                 fmt::format("one of {}", fmt::join(known, ", ")));
   }
   return {};
@@ -164,7 +165,8 @@ Result<int> FileReader::group_in(Level level, int parent, const TomlMember* memb
       const int before = list[static_cast<std::size_t>(known->second.index)].parent;
       if (before == parent) return known->second.index;
       const Level above = level == Level::kSite ? Level::kRegion : Level::kSite;
-      return fail(member->line, fmt::format("{} {} in {}", name_of(level), quoted(wanted), describe_group(above, parent)),
+      return fail(member->line,
+                  fmt::format("{} {} in {}", name_of(level), quoted(wanted), describe_group(above, parent)),
                   fmt::format("it in {}, as on line {}", describe_group(above, before), known->second.line));
     }
   }
@@ -174,13 +176,15 @@ Result<int> FileReader::group_in(Level level, int parent, const TomlMember* memb
 
 Status FileReader::check_level(const TomlMember& member, const Named& known, Level wanted) const {
   if (known.level == wanted) return {};
-  return fail(member.line, fmt::format("{} {}, which names a {} on line {}", name_of(wanted), quoted(member.value.text),
-                                       name_of(known.level), known.line),
+  return fail(member.line,
+              fmt::format("{} {}, which names a {} on line {}", name_of(wanted), quoted(member.value.text),
+                          name_of(known.level), known.line),
               "a name of its own: racks, sites and regions share one namespace");
 }
 
 std::string FileReader::describe_group(Level level, int index) const {
-  const Group& group = at_level(const_cast<Topology&>(topology_), static_cast<int>(level))[static_cast<std::size_t>(index)];
+  const Group& group =
+      at_level(const_cast<Topology&>(topology_), static_cast<int>(level))[static_cast<std::size_t>(index)];
   if (!group.name.empty()) return fmt::format("{} {}", name_of(level), quoted(group.name));
   if (level == Level::kRegion) return "the unnamed region";
   return fmt::format("the unnamed {} of {}", name_of(level),

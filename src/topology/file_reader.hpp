@@ -70,10 +70,10 @@ class FileReader {
   Topology topology_;
   std::map<std::string, Named, std::less<>> groups_;
   std::map<std::string, int, std::less<>> host_lines_;
-  std::vector<int> region_lines_;      // where each region was first named
-  std::map<int, int> default_sites_;   // region -> its unnamed site
-  std::map<int, int> default_racks_;   // site -> its unnamed rack
-  std::map<int, int> uplink_lines_[3];  // by level: group -> line of its [[link]]
+  std::vector<int> region_lines_;                      // where each region was first named
+  std::map<int, int> default_sites_;                   // region -> its unnamed site
+  std::map<int, int> default_racks_;                   // site -> its unnamed rack
+  std::map<int, int> uplink_lines_[3];                 // by level: group -> line of its [[link]]
   std::map<std::pair<int, int>, int> wan_directions_;  // (from, to) -> line of its [[wan]]
   std::vector<bool> wan_both_ways_;                    // of each of topology_.wan
 };

@@ -19,7 +19,8 @@ constexpr std::size_t kLongestName = 255;
 
 /// "found X, expected Y" of a units parser, said of a key of the file.
 Status at_key(const Status& status, std::string_view source, const TomlMember& member) {
-  return {StatusCode::kInvalidArgument, fmt::format("{}:{}: '{}': {}", source, member.line, member.key, status.message())};
+  return {StatusCode::kInvalidArgument,
+          fmt::format("{}:{}: '{}': {}", source, member.line, member.key, status.message())};
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ Result<std::string> read_file(const std::string& path) {
   // Without O_NONBLOCK, opening a FIFO waits for a writer.
   const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!file) return system_error("cannot open topology file '" + path + "'", errno);
-  struct stat info {};
+  struct stat info{};
   if (::fstat(file.get(), &info) != 0) return system_error("cannot read topology file '" + path + "'", errno);
   if (!S_ISREG(info.st_mode)) {
     return Status(StatusCode::kInvalidArgument, "topology file '" + path + "' is not a regular file");

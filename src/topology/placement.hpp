@@ -28,8 +28,8 @@ std::uint64_t topology_digest(const Topology& topology);
 /// than `topology`, become `warnings` (may be null).
 Result<Cluster> place(Topology topology, std::span<const Whereabouts> ranks, std::vector<std::string>* warnings);
 
-/// Without a file: one region, ranks grouped by the host they declare, else by hostname. Errors name ranks with neither.
-/// Ranks that do hold a file, when rank 0 has none, become `warnings`.
+/// Without a file: one region, ranks grouped by the host they declare, else by hostname. Errors name ranks with
+/// neither. Ranks that do hold a file, when rank 0 has none, become `warnings`.
 Result<Cluster> place_without_file(std::span<const Whereabouts> ranks, std::vector<std::string>* warnings);
 
 }  // namespace longspan

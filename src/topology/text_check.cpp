@@ -50,10 +50,12 @@ std::optional<TextProblem> check_bytes(std::string_view line, int number) {
   for (std::size_t i = 0; i < line.size();) {
     const auto byte = static_cast<std::uint8_t>(line[i]);
     if ((byte < 0x20 && byte != '\t') || byte == 0x7F) {
-      return TextProblem{number, fmt::format("the control character 0x{:02X}", byte), "text without control characters"};
+      return TextProblem{number, fmt::format("the control character 0x{:02X}", byte),
+                         "text without control characters"};
     }
     const std::size_t length = utf8_length(line.substr(i));
-    if (length == 0) return TextProblem{number, fmt::format("the byte 0x{:02X}, which is not UTF-8", byte), "UTF-8 text"};
+    if (length == 0)
+      return TextProblem{number, fmt::format("the byte 0x{:02X}, which is not UTF-8", byte), "UTF-8 text"};
     i += length;
   }
   return std::nullopt;

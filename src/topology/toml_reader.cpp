@@ -14,6 +14,8 @@ struct TomlDefect {};
 #define TOML_ENABLE_FORMATTERS 0
 #define TOML_ENABLE_WINDOWS_COMPAT 0
 #define TOML_MAX_NESTED_VALUES 16
+#include "topology/toml_reader.hpp"
+
 #include <toml++/toml.h>
 
 #include <algorithm>
@@ -23,7 +25,6 @@ struct TomlDefect {};
 
 #include "topology/ascii_armor.hpp"
 #include "topology/text_check.hpp"
-#include "topology/toml_reader.hpp"
 
 namespace longspan::topology {
 namespace {

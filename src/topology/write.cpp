@@ -45,7 +45,8 @@ void write_host(std::string& out, const Topology& topology, const Host& host) {
 void write_uplinks(std::string& out, const std::vector<Group>& groups) {
   for (const Group& group : groups) {
     if (!group.uplink || group.name.empty()) continue;
-    out += fmt::format("\n[[link]]\nof = {}\nbandwidth = \"{}\"\n", toml_string(group.name), exact_bandwidth(*group.uplink));
+    out += fmt::format("\n[[link]]\nof = {}\nbandwidth = \"{}\"\n", toml_string(group.name),
+                       exact_bandwidth(*group.uplink));
     if (!group.uplink_latency_defaulted) out += fmt::format("latency = \"{}\"\n", exact_time(group.uplink_latency));
   }
 }
@@ -61,7 +62,8 @@ bool is_mirror(const WanLink& link, const WanLink& other) {
 void write_wan(std::string& out, const Topology& topology, const WanLink& link, bool both_ways) {
   out += fmt::format("\n[[wan]]\nfrom = {}\nto = {}\n", toml_string(at(topology.regions, link.from).name),
                      toml_string(at(topology.regions, link.to).name));
-  out += fmt::format("bandwidth = \"{}\"\nlatency = \"{}\"\n", exact_bandwidth(link.bandwidth), exact_time(link.latency));
+  out +=
+      fmt::format("bandwidth = \"{}\"\nlatency = \"{}\"\n", exact_bandwidth(link.bandwidth), exact_time(link.latency));
   if (link.buffer_bytes) out += fmt::format("buffer = \"{}\"\n", exact_bytes(*link.buffer_bytes));
   if (!link.loss_defaulted) out += fmt::format("loss = {}\n", link.loss);
   if (!both_ways) out += "both_ways = false\n";

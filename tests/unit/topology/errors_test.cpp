@@ -27,10 +27,10 @@ void check_all(const std::vector<Case>& cases) {
   }
 }
 
-const std::string kHost = "version = 1\n[[host]]\nname = 'a'\nregion = 'x'\n";     // 4 lines
-const std::string kTwo = kHost + "[[host]]\nname = 'b'\nregion = 'y'\n";           // 7 lines
-const std::string kWan = "[[wan]]\nfrom = 'x'\nto = 'y'\n";                        // lines 8 to 10 after kTwo
-const std::string kRates = "bandwidth = '1 Gbit/s'\nlatency = '20 ms'\n";          // lines 11 and 12
+const std::string kHost = "version = 1\n[[host]]\nname = 'a'\nregion = 'x'\n";  // 4 lines
+const std::string kTwo = kHost + "[[host]]\nname = 'b'\nregion = 'y'\n";        // 7 lines
+const std::string kWan = "[[wan]]\nfrom = 'x'\nto = 'y'\n";                     // lines 8 to 10 after kTwo
+const std::string kRates = "bandwidth = '1 Gbit/s'\nlatency = '20 ms'\n";       // lines 11 and 12
 
 }  // namespace
 
@@ -55,12 +55,13 @@ TEST_CASE("What is not TOML is refused with its line") {
       {"version = 1\nx = '''\n'''\n", "F:2: found a multi-line string, expected strings on one line"},
       {"version = 1\nx = \"\"\"\n\"\"\"\n", "F:2: found a multi-line string"},
       {std::string(70, '.') + "\n", "F:1: found more than 64 dots outside quotes, expected keys without dots"},
-      {"[\xEF\xBB\xBB", "F:1: found '\xEF\xBB\xBB' outside quotes, expected characters other than ASCII only in strings"},
+      {"[\xEF\xBB\xBB",
+       "F:1: found '\xEF\xBB\xBB' outside quotes, expected characters other than ASCII only in strings"},
       {kHost + "site\xC2\xA0= 's'\n", "F:5: found '\xC2\xA0' outside quotes"},
       {kHost + "nic = 0'\xC2\xA4'\n", "F:5: found a syntax error ("},
       {kHost + "site = \"\\u007E41\"\n", "F:5: found an escaped '~', expected the character itself"},
       {kHost + "site = 'a\\' b\xC3\xA9\n", "F:5: found '\xC3\xA9' outside quotes"},
-      {std::string(topology::kMaxFileBytes + 1, '#'), "F:1: found a file of more than 8388608 bytes"},
+      {std::string(topology::kMaxFileBytes + 1, '#'), "F:1: found a file of more than 4194304 bytes"},
   });
 }
 
@@ -123,7 +124,8 @@ TEST_CASE("A missing key is refused at its table") {
       {kTwo + "[[wan]]\nfrom = 'y'\n" + kRates, "F:8: found a [[wan]] without 'to'"},
       {kTwo + kWan + "latency = '1 ms'\n", "F:8: found a [[wan]] without 'bandwidth'"},
       {kTwo + kWan + "bandwidth = '1 Gbit/s'\n", "F:8: found a [[wan]] without 'latency'"},
-      {kHost + "[[host]]\nname = 'b'\n", "F:5: found a [[host]] without 'region', expected 'region' on every host or on none"},
+      {kHost + "[[host]]\nname = 'b'\n",
+       "F:5: found a [[host]] without 'region', expected 'region' on every host or on none"},
       {"version = 1\n[[host]]\nname = 'a'\n[[host]]\nname = 'b'\nregion = 'x'\n",
        "F:6: found the region 'x', expected 'region' on every host or on none, unlike line 2"},
   });
@@ -131,7 +133,8 @@ TEST_CASE("A missing key is refused at its table") {
 
 TEST_CASE("A name that is taken, unknown or no name is refused") {
   check_all({
-      {kHost + "[[host]]\nname = 'a'\n", "F:6: found a second host 'a', expected a name of its own (line 3 has this one)"},
+      {kHost + "[[host]]\nname = 'a'\n",
+       "F:6: found a second host 'a', expected a name of its own (line 3 has this one)"},
       {"version = 1\n[[host]]\nname = ''\n", "F:3: found an empty 'name', expected a name"},
       {"version = 1\n[[host]]\nname = \"a\\nb\"\n", "F:3: found a control character in 'a\\x0Ab' for 'name'"},
       {"version = 1\n[[host]]\nname = ' a'\n", "F:3: found ' a' for 'name', expected a name without spaces around it"},
@@ -140,7 +143,8 @@ TEST_CASE("A name that is taken, unknown or no name is refused") {
        "F:5: found site 'x', which names a region on line 4, expected a name of its own: racks, sites and regions "
        "share one namespace"},
       {kHost + "site = 's'\nrack = 's'\n", "F:6: found rack 's', which names a site on line 5"},
-      {kHost + "rack = 'r'\n[[host]]\nname = 'b'\nregion = 'r'\n", "F:8: found region 'r', which names a rack on line 5"},
+      {kHost + "rack = 'r'\n[[host]]\nname = 'b'\nregion = 'r'\n",
+       "F:8: found region 'r', which names a rack on line 5"},
       {kHost + "[[link]]\nof = 'z'\nbandwidth = '1 Gbit/s'\n",
        "F:6: found the unknown name 'z', expected a rack, site or region that a [[host]] names"},
       {kHost + "rack = 'rack-1'\n[[link]]\nof = 'rack-l'\nbandwidth = '1 Gbit/s'\n",
@@ -162,13 +166,14 @@ TEST_CASE("A rack belongs to one site and a site to one region") {
       {kHost + "site = 's'\nrack = 'r'\n[[host]]\nname = 'b'\nregion = 'x'\nsite = 't'\nrack = 'r'\n",
        "F:11: found rack 'r' in site 't', expected it in site 's', as on line 6"},
       {kHost + "rack = 'r'\n[[host]]\nname = 'b'\nregion = 'y'\nrack = 'r'\n",
-       "F:9: found rack 'r' in the unnamed site of region 'y', expected it in the unnamed site of region 'x', as on line 5"},
+       "F:9: found rack 'r' in the unnamed site of region 'y', expected it in the unnamed site of region 'x', as on "
+       "line 5"},
   });
 }
 
 TEST_CASE("Addresses are IPv4 or IPv6 literals") {
-  for (const std::string address : {"", "10.77.0", "10.77.0.256", "eu-1.example.com", "::g", "10.0.0.1/24", "fe80::1%eth0",
-                                    " 10.0.0.1"}) {
+  for (const std::string address :
+       {"", "10.77.0", "10.77.0.256", "eu-1.example.com", "::g", "10.0.0.1/24", "fe80::1%eth0", " 10.0.0.1"}) {
     check_all({{kHost + "address = '" + address + "'\n",
                 "F:5: found '" + address + "' for 'address', expected an IPv4 or IPv6 literal such as \"10.77.0.1\""}});
   }
@@ -184,7 +189,8 @@ TEST_CASE("Negative and absurd values are refused") {
       {kHost + "nic = '5 GBit'\n", "F:5: 'nic': found \"5 GBit\": the unit is not one per second"},
       {kHost + "nic = '99999 Tbit/s'\n", "F:5: found '99999 Tbit/s' for 'nic'"},
       {link + "bandwidth = '1 bit/s'\nlatency = '1 ms'\n", "F:11: found '1 bit/s' for 'bandwidth'"},
-      {link + "bandwidth = '1 Gbit/s'\nlatency = '11 s'\n", "F:12: found '11 s' for 'latency', expected at most 10 s one way"},
+      {link + "bandwidth = '1 Gbit/s'\nlatency = '11 s'\n",
+       "F:12: found '11 s' for 'latency', expected at most 10 s one way"},
       {link + "bandwidth = '1 Gbit/s'\nlatency = '-1 ms'\n", "F:12: 'latency': found \"-1 ms\": negative"},
       {link + "bandwidth = '1 Gbit/s'\nlatency = '20 Ms'\n", "F:12: 'latency': found \"20 Ms\": unknown unit"},
       {link + kRates + "buffer = '0 B'\n", "F:13: found '0 B' for 'buffer', expected between 1 B and 1 TB"},
@@ -206,7 +212,8 @@ TEST_CASE("Links that lead nowhere, repeat, or leave a region unreachable are re
        "F:14: found a second [[wan]] from 'x' to 'y', expected one per direction (line 9 has it)"},
       {kTwo, "F:7: found no way from region 'x' to region 'y', expected [[wan]] links by which every region reaches"},
       {kTwo + kWan + kRates + "both_ways = false\n", "F:7: found no way from region 'y' to region 'x'"},
-      {kTwo + kWan + kRates + "[[host]]\nname = 'c'\nregion = 'z'\n", "F:15: found no way from region 'x' to region 'z'"},
+      {kTwo + kWan + kRates + "[[host]]\nname = 'c'\nregion = 'z'\n",
+       "F:15: found no way from region 'x' to region 'z'"},
       {kTwo + "gateway = false\n" + kWan + kRates,
        "F:7: found gateway = false on every host of region 'y', expected at least one host that carries its"},
   });

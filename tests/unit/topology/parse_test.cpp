@@ -1,7 +1,10 @@
+#include <fstream>
+#include <iterator>
 #include <string>
 
 #include "longspan/topology.hpp"
 #include "support/catch.hpp"
+#include "topology/print.hpp"
 
 using namespace longspan;
 
@@ -165,7 +168,8 @@ TEST_CASE("Any character outside ASCII may stand in a comment, and arrives in a 
   for (unsigned code = 0x80; code < 0x110000; code += code < 0x3000 ? 1 : 97) {
     if (code >= 0xD800 && code < 0xE000) continue;
     const std::string name = "h" + encode(code);
-    const std::string text = "version = 1 # " + name + "\n[[host]]\nname = \"" + name + "\"\n[[host]]\nname = '2" + name + "'";
+    const std::string text =
+        "version = 1 # " + name + "\n[[host]]\nname = \"" + name + "\"\n[[host]]\nname = '2" + name + "'";
     const auto t = parse_topology(text, "f");
     if (!t.ok() || t->hosts[0].name != name || t->hosts[1].name != "2" + name) failed += std::to_string(code) + " ";
   }
@@ -178,6 +182,19 @@ TEST_CASE("The sample topologies are valid") {
     INFO(t.status().message());
     CHECK(t.ok());
   }
+}
+
+TEST_CASE("The example in the documentation is valid and without warnings") {
+  std::ifstream file(LONGSPAN_DOCS "/topology.md");
+  const std::string page((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const std::size_t start = page.find("```toml\n");
+  REQUIRE(start != std::string::npos);
+  const std::string example = page.substr(start + 8, page.find("```\n", start + 8) - start - 8);
+  const auto t = parse_topology(example, "docs/topology.md");
+  INFO(t.status().message());
+  REQUIRE(t.ok());
+  CHECK(t->hosts.size() == 2);
+  CHECK(warnings_of(*t).empty());
 }
 
 TEST_CASE("A file that cannot be read is named with the cause") {

@@ -27,8 +27,13 @@ Whereabouts at(std::string address) { return {"", "container", std::move(address
 }  // namespace
 
 TEST_CASE("A rank is placed by LONGSPAN_HOST, else by hostname, else by address") {
-  const std::vector<Whereabouts> ranks{declares("us-1"), named("eu-2"), at("10.77.0.1"), at("fd00:0::1"),
-                                       at("::ffff:10.77.0.2"), {"eu-1", "us-1", "fd00::1", 0}, {"", "us-1", "10.77.0.1", 0}};
+  const std::vector<Whereabouts> ranks{declares("us-1"),
+                                       named("eu-2"),
+                                       at("10.77.0.1"),
+                                       at("fd00:0::1"),
+                                       at("::ffff:10.77.0.2"),
+                                       {"eu-1", "us-1", "fd00::1", 0},
+                                       {"", "us-1", "10.77.0.1", 0}};
   const Cluster cluster = place(sample(), ranks, nullptr).value();
   CHECK(cluster.host_of_rank == std::vector<int>{2, 1, 0, 2, 1, 0, 2});
   CHECK(cluster.describe(0) == "rank 0 (host us-1, region us)");
@@ -79,8 +84,9 @@ TEST_CASE("Ranks that hold another file than rank 0 are named; those without a f
   ranks[2].topology_digest = 42;
   std::vector<std::string> warnings;
   REQUIRE(place(topology, ranks, &warnings).ok());
-  CHECK(warnings == std::vector<std::string>{
-                        "rank 2 holds another topology (LONGSPAN_TOPOLOGY) than rank 0; all ranks use rank 0's: t.toml"});
+  CHECK(warnings ==
+        std::vector<std::string>{
+            "rank 2 holds another topology (LONGSPAN_TOPOLOGY) than rank 0; all ranks use rank 0's: t.toml"});
 }
 
 TEST_CASE("Without a file ranks are grouped by declared host or hostname, in one region") {

@@ -44,10 +44,11 @@ TEST_CASE("A topology is printed as a tree with its links, and what was defaulte
 TEST_CASE("A sound topology has no warnings") { CHECK(warnings(file("", "buffer = '8 MB'\n")).empty()); }
 
 TEST_CASE("Pairs of regions without a link are warned of") {
-  const auto said = warnings(file("", "both_ways = false\n") +
-                             "[[host]]\nname = 'c-1'\nregion = 'c'\n"
-                             "[[wan]]\nfrom = 'b'\nto = 'c'\nbandwidth = '1 Gbit/s'\nlatency = '20 ms'\nboth_ways = false\n"
-                             "[[wan]]\nfrom = 'c'\nto = 'a'\nbandwidth = '1 Gbit/s'\nlatency = '20 ms'\n");
+  const auto said =
+      warnings(file("", "both_ways = false\n") +
+               "[[host]]\nname = 'c-1'\nregion = 'c'\n"
+               "[[wan]]\nfrom = 'b'\nto = 'c'\nbandwidth = '1 Gbit/s'\nlatency = '20 ms'\nboth_ways = false\n"
+               "[[wan]]\nfrom = 'c'\nto = 'a'\nbandwidth = '1 Gbit/s'\nlatency = '20 ms'\n");
   REQUIRE(said.size() == 2);
   CHECK(said[0].find("no link from region 'b' to region 'a': what has to cross there cannot run") == 0);
   CHECK(said[1].find("no link from region 'c' to region 'b'") == 0);

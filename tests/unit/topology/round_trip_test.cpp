@@ -17,11 +17,14 @@ using rc::gen::inRange;
 
 bool flip() { return *rc::gen::arbitrary<bool>(); }
 
-Bandwidth some_bandwidth() { return Bandwidth{static_cast<double>(*inRange<std::int64_t>(1000, 1'000'000'000'000)) / 7}; }
+Bandwidth some_bandwidth() {
+  return Bandwidth{static_cast<double>(*inRange<std::int64_t>(1000, 1'000'000'000'000)) / 7};
+}
 
 /// Names that need quoting, with `salt` so that no two are equal.
 std::string some_name(std::string_view salt) {
-  const auto tail = *rc::gen::container<std::string>(rc::gen::element('a', 'Z', '"', '\\', '\'', '#', '=', ']', '.', '~', '4'));
+  const auto tail =
+      *rc::gen::container<std::string>(rc::gen::element('a', 'Z', '"', '\\', '\'', '#', '=', ']', '.', '~', '4'));
   return std::string(salt) + (*inRange(0, 20) == 0 ? std::string(200, '.') : tail.substr(0, 20)) + "\xC3\xA9";
 }
 
@@ -128,9 +131,9 @@ TEST_CASE("What is assumed without a file can be written to one") {
 TEST_CASE("Text made of pieces of topology files never crashes the parser") {
   CHECK(rc::check([] {
     const auto pieces = *rc::gen::container<std::vector<std::string>>(rc::gen::element<std::string>(
-        "version = 1\n", "[[host]]\n", "name = 'a'\n", "region = 'x'\n", "[", "]", "(", ")", "{", "}", "=", "'", "\"", "\\",
-        "\\u", "[[wan]]\n", "from = 'x'\n", "a.b.c", "\n", "#", "1", "-", "inf", "nan", "0x", "1979-05-27", "T07:32:00Z", ",",
-        "\xC3\xA9", "\xFF", "\t", " ", "true", "_", "e", "+"));
+        "version = 1\n", "[[host]]\n", "name = 'a'\n", "region = 'x'\n", "[", "]", "(", ")", "{", "}", "=", "'", "\"",
+        "\\", "\\u", "[[wan]]\n", "from = 'x'\n", "a.b.c", "\n", "#", "1", "-", "inf", "nan", "0x", "1979-05-27",
+        "T07:32:00Z", ",", "\xC3\xA9", "\xFF", "\t", " ", "true", "_", "e", "+"));
     std::string text;
     for (const std::string& piece : pieces) text += piece;
     (void)parse_topology(text, "f");

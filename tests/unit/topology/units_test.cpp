@@ -1,11 +1,12 @@
-#include <array>
+#include "base/units.hpp"
+
 #include <rapidcheck.h>
 
+#include <array>
 #include <string>
 
 #include "base/nearest.hpp"
 #include "base/rank_list.hpp"
-#include "base/units.hpp"
 #include "support/catch.hpp"
 
 using namespace longspan;
