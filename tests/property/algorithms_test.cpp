@@ -20,6 +20,8 @@ constexpr std::array<Collective, kCollectiveCount> kAll{
 /// Sanitizers cost an order of magnitude; their builds prove the smaller clusters.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr bool kScaledDown = true;
+#elif defined(__has_feature)
+constexpr bool kScaledDown = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
 #else
 constexpr bool kScaledDown = false;
 #endif

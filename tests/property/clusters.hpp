@@ -4,10 +4,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "longspan/spi/algorithm.hpp"
+#include "longspan/spi/registry.hpp"
 #include "longspan/topology.hpp"
 #include "schedule/checker.hpp"
 
@@ -64,11 +67,41 @@ inline Cluster one_region(int ranks, int per_host) {
   return cluster_of({hosts});
 }
 
+inline const spi::Algorithm& algorithm_named(std::string_view name) {
+  for (const spi::Algorithm* algorithm : spi::all_algorithms()) {
+    if (algorithm->name() == name) return *algorithm;
+  }
+  throw std::logic_error(fmt::format("no algorithm {} in this build", name));
+}
+
 inline std::vector<Schedule> build_all(const spi::Algorithm& algorithm, const CollectiveShape& shape,
                                        const Cluster& cluster, std::string_view variant) {
   std::vector<Schedule> all;
   for (int r = 0; r < cluster.size(); ++r) all.push_back(algorithm.build(shape, cluster, variant, r));
   return all;
+}
+
+/// What one rank does, in blocks and messages.
+struct Traffic {
+  double sent = 0;
+  double received = 0;
+  int messages_sent = 0;
+};
+inline Traffic traffic_of(const Schedule& schedule) {
+  Traffic traffic;
+  for (const ScheduleChannel& channel : schedule.channels) {
+    traffic.sent += channel.send_share;
+    traffic.received += channel.recv_share;
+  }
+  for (const Step& step : schedule.steps) traffic.messages_sent += step.kind == StepKind::kSend ? 1 : 0;
+  return traffic;
+}
+
+/// Messages that follow one another over all stages.
+inline int rounds_of(const std::vector<spi::Stage>& stages) {
+  int rounds = 0;
+  for (const spi::Stage& stage : stages) rounds += stage.rounds;
+  return rounds;
 }
 
 /// Every shape in which a collective can be asked for: roots in a few places, variable and private lengths.

@@ -3,7 +3,6 @@
 #include <array>
 #include <functional>
 
-#include "longspan/spi/registry.hpp"
 #include "property/clusters.hpp"
 #include "schedule/checker.hpp"
 #include "support/catch.hpp"
@@ -14,12 +13,7 @@ namespace {
 using Catch::Matchers::Contains;
 using spi::ScheduleBuilder;
 
-const spi::Algorithm& direct() {
-  for (const spi::Algorithm* algorithm : spi::all_algorithms()) {
-    if (algorithm->name() == "direct") return *algorithm;
-  }
-  throw std::logic_error("the direct algorithm is not built");
-}
+const spi::Algorithm& direct() { return algorithm_named("direct"); }
 
 CollectiveShape shape_of(Collective kind) {
   CollectiveShape shape;
