@@ -34,6 +34,8 @@ struct Planner::Priced {
   Candidate* candidate = nullptr;
   std::uint32_t chunks = 1;
   double seconds = -1;
+  double busy_seconds = 0;   ///< of the busiest resource
+  double local_seconds = 0;  ///< of the busiest that is no WAN link
 };
 
 /// What is remembered for one shape.

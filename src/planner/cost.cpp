@@ -19,15 +19,16 @@ struct Hop {
   int from = 0;
   int to = 0;
   double seconds = 0;
+  double seconds_per_byte = 0;  ///< of a block
 };
 
 /// Largest sum of hop times over a walk of at most `rounds` hops.
-double longest_walk(std::span<const Hop> hops, int ranks, int rounds) {
+double longest_walk(std::span<const Hop> hops, double Hop::*weight, int ranks, int rounds) {
   double shortest = std::numeric_limits<double>::infinity();
   double longest = 0;
   for (const Hop& hop : hops) {
-    shortest = std::min(shortest, hop.seconds);
-    longest = std::max(longest, hop.seconds);
+    shortest = std::min(shortest, hop.*weight);
+    longest = std::max(longest, hop.*weight);
   }
   const bool all_alike = shortest >= longest;
   if (all_alike || hops.size() * index(rounds) > kMaxRelaxations) return longest * rounds;
@@ -39,12 +40,20 @@ double longest_walk(std::span<const Hop> hops, int ranks, int rounds) {
     std::fill(next.begin(), next.end(), kUnreached);
     for (const Hop& hop : hops) {
       const double before = reached[index(hop.from)];
-      if (before >= 0) next[index(hop.to)] = std::max(next[index(hop.to)], before + hop.seconds);
+      if (before >= 0) next[index(hop.to)] = std::max(next[index(hop.to)], before + hop.*weight);
     }
     reached.swap(next);
     best = std::max(best, *std::max_element(reached.begin(), reached.end()));
   }
   return best;
+}
+
+/// Whether some rank only sends: then the flows form chains, else circles.
+bool is_chain(const spi::Stage& stage, int ranks) {
+  if (!stage.chained) return false;
+  std::vector<bool> receives(index(ranks), false);
+  for (const spi::StageFlow& flow : stage.flows) receives[index(flow.to)] = true;
+  return std::any_of(stage.flows.begin(), stage.flows.end(), [&](const spi::StageFlow& flow) { return !receives[index(flow.from)]; });
 }
 
 /// Collects loads by resource without clearing the whole table for each stage.
@@ -102,13 +111,15 @@ class Profiler {
     hops_.clear();
     longest_hop_ = 0;
     std::fill(busy_.begin(), busy_.end(), 0.0);
-    for (const spi::StageFlow& flow : stage.flows) LONGSPAN_TRY(add(stage, flow));
+    const bool chain = is_chain(stage, ranks_);
+    for (const spi::StageFlow& flow : stage.flows) LONGSPAN_TRY(add(flow, stage.chained && !chain ? stage.rounds : 1, stage.chained));
 
     StageProfile made;
     made.name = stage.name;
     made.loads = loads_.take();
     made.reduce_share = stage.reduce_share;
-    made.latency_seconds = stage.chained ? longest_walk(hops_, ranks_, stage.rounds) : longest_hop_ * stage.rounds;
+    made.latency_seconds = stage.chained ? longest_walk(hops_, &Hop::seconds, ranks_, stage.rounds) : longest_hop_ * stage.rounds;
+    if (chain) made.walk_seconds_per_byte = longest_walk(hops_, &Hop::seconds_per_byte, ranks_, stage.rounds);
     made.message_seconds = busy_.empty() ? 0 : *std::max_element(busy_.begin(), busy_.end());
     for (std::size_t rank = 0; rank < busy_.size(); ++rank) busy_total_[rank] += busy_[rank];
     profile_.reduce_share += stage.reduce_share;
@@ -126,11 +137,10 @@ class Profiler {
   }
 
  private:
-  Status add(const spi::Stage& stage, const spi::StageFlow& flow) {
+  Status add(const spi::StageFlow& flow, double messages, bool chained) {
     const Network::Path path = network_.path(flow.from, flow.to);
     if (!path.reachable) return no_direct_link(network_.cluster(), flow.from, flow.to);
     for (std::uint32_t i = 0; i < path.count; ++i) loads_.add(path.resources[i], flow.share);
-    const double messages = stage.chained ? stage.rounds : 1;
     const double per_message = parameters_.message_seconds[static_cast<std::size_t>(path.tier)];
     // Half on each side: a rank that sends and receives one message at a time is busy for one message time per round.
     busy_[index(flow.from)] += messages * per_message / 2;
@@ -138,7 +148,11 @@ class Profiler {
     received_[index(flow.to)] += flow.share;
     const double hop = path.latency_seconds + per_message;
     longest_hop_ = std::max(longest_hop_, hop);
-    if (stage.chained) hops_.push_back({flow.from, flow.to, hop});
+    if (chained) {
+      double slowest = 0;
+      for (std::uint32_t i = 0; i < path.count; ++i) slowest = std::max(slowest, flow.share / network_.capacity(path.resources[i]));
+      hops_.push_back({flow.from, flow.to, hop, slowest});
+    }
     if (flow.share > 0) profile_.smallest_piece = std::min(profile_.smallest_piece, flow.share / messages);
     if (path.wan >= 0) {
       const double rtt = path.latency_seconds + network_.path(flow.to, flow.from).latency_seconds;
@@ -162,21 +176,28 @@ class Profiler {
 
 struct Busiest {
   double seconds = 0;
+  double local_seconds = 0;    ///< of the busiest that is no WAN link
   std::int64_t resource = -1;  ///< -1: the ranks themselves (messages and reductions)
 };
 
 Busiest busiest(const Network& network, std::span<const Load> loads, double message_seconds, double reduce_share,
                 const CostParameters& parameters, double chunk_bytes) {
-  Busiest found{message_seconds + reduce_share * chunk_bytes / parameters.reduce_bytes_per_second, -1};
+  Busiest found{message_seconds + reduce_share * chunk_bytes / parameters.reduce_bytes_per_second, 0, -1};
+  found.local_seconds = found.seconds;
   for (const Load& load : loads) {
     const double seconds = load.share * chunk_bytes / network.capacity(load.resource);
-    if (seconds > found.seconds) found = {seconds, load.resource};
+    if (network.kind(load.resource) != ResourceKind::kWan) found.local_seconds = std::max(found.local_seconds, seconds);
+    if (seconds <= found.seconds) continue;
+    found.seconds = seconds;
+    found.resource = load.resource;
   }
   return found;
 }
 
 Busiest busiest(const Network& network, const StageProfile& stage, const CostParameters& parameters, double chunk_bytes) {
-  return busiest(network, stage.loads, stage.message_seconds, stage.reduce_share, parameters, chunk_bytes);
+  Busiest found = busiest(network, stage.loads, stage.message_seconds, stage.reduce_share, parameters, chunk_bytes);
+  found.seconds = std::max(found.seconds, stage.walk_seconds_per_byte * chunk_bytes);
+  return found;
 }
 
 double max_wan_rate(const Network& network) {
@@ -200,8 +221,10 @@ Price price(const Network& network, const Profile& profile, const CostParameters
   for (const StageProfile& stage : profile.stages) {
     made.first_chunk_seconds += busiest(network, stage, parameters, chunk_bytes).seconds + stage.latency_seconds;
   }
-  made.interval_seconds =
-      busiest(network, profile.loads, profile.message_seconds, profile.reduce_share, parameters, chunk_bytes).seconds;
+  const Busiest overall =
+      busiest(network, profile.loads, profile.message_seconds, profile.reduce_share, parameters, chunk_bytes);
+  made.interval_seconds = overall.seconds;
+  made.local_seconds = overall.local_seconds * chunks;
   made.seconds = made.first_chunk_seconds + (chunks - 1) * made.interval_seconds;
   return made;
 }

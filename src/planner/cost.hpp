@@ -27,6 +27,8 @@ struct StageProfile {
   double latency_seconds = 0;   ///< of its rounds, incl. per-message time
   double message_seconds = 0;   ///< per chunk, of the rank with the most messages
   double reduce_share = 0;
+  /// A chain of ranks that each pass on what they got: one chunk takes the sum of the hops, per byte of a block.
+  double walk_seconds_per_byte = 0;
 };
 
 /// A candidate without its flows.
@@ -50,6 +52,7 @@ struct Price {
   double seconds = 0;
   double first_chunk_seconds = 0;  ///< through all stages
   double interval_seconds = 0;     ///< from one chunk to the next: the busiest resource
+  double local_seconds = 0;        ///< all chunks, of the busiest resource that is no WAN link
 };
 Price price(const Network& network, const Profile& profile, const CostParameters& parameters, double block_bytes,
             std::uint32_t chunks);

@@ -36,6 +36,9 @@ struct CostParameters {
   std::size_t min_piece_bytes = std::size_t{64} << 10;  ///< a message of a cut collective is no smaller
   /// The fewest chunks whose time is within this share of the best: fewer messages at equal speed.
   double chunking_gain = 0.005;
+  /// Candidates whose times differ by less than this share of the time that the busiest resource needs count as equal
+  /// (the model is no better than that); the one that keeps hosts less busy is taken.
+  double tie = 0.01;
   std::uint32_t min_window = 4;                    ///< chunks in flight
   double window_margin = 2;                        ///< chunks in flight cover (RTT + stages) this many times
   std::size_t scratch_bytes = std::size_t{64} << 20;  ///< per rank and collective, beyond what rate x RTT needs

@@ -137,22 +137,36 @@ Planner::Priced Planner::price_of(const Candidate& candidate, std::size_t bucket
   const auto bytes = static_cast<double>(bucket);
   Priced priced;
   priced.chunks = best_chunks(network_, *candidate.profile, options_.parameters, bytes, candidate.chunkable.value_or(true));
-  priced.seconds = price(network_, *candidate.profile, options_.parameters, bytes, priced.chunks).seconds;
+  const Price whole = price(network_, *candidate.profile, options_.parameters, bytes, priced.chunks);
+  priced.seconds = whole.seconds;
+  priced.busy_seconds = whole.interval_seconds * priced.chunks;
+  priced.local_seconds = whole.local_seconds;
   return priced;
 }
 
 Planner::Priced Planner::choose(const ShapeState& state, std::span<Candidate* const> candidates, std::size_t bucket) {
-  // Asking whether a candidate can be cut costs a schedule, so only the winner is asked; when it cannot, it is priced
-  // again in one piece and the choice repeated.
+  // Asking whether a candidate can be cut costs schedules, so only those that may win are asked; one that cannot is
+  // priced again in one piece and the choice repeated. The outcome is the same as if all had been asked at once.
   for (;;) {
-    Priced best;
+    std::vector<Priced> prices;
     for (Candidate* candidate : candidates) {
-      Priced priced = price_of(*candidate, bucket);
-      priced.candidate = candidate;
-      if (best.candidate == nullptr || priced.seconds < best.seconds) best = priced;
+      prices.push_back(price_of(*candidate, bucket));
+      prices.back().candidate = candidate;
     }
-    if (best.chunks == 1 || best.candidate->chunkable.has_value()) return best;
-    if (chunkable(state, *best.candidate)) return best;
+    const auto by_time = [](const Priced& a, const Priced& b) { return a.seconds < b.seconds; };
+    const Priced fastest = *std::min_element(prices.begin(), prices.end(), by_time);
+    const double limit = fastest.seconds + options_.parameters.tie * fastest.busy_seconds;
+    Priced best = fastest;
+    bool asked = false;
+    for (const Priced& priced : prices) {
+      if (priced.seconds > limit) continue;
+      if (priced.chunks > 1 && !priced.candidate->chunkable) {
+        chunkable(state, *priced.candidate);
+        asked = true;
+      }
+      if (priced.local_seconds < best.local_seconds) best = priced;
+    }
+    if (!asked) return best;
   }
 }
 

@@ -237,7 +237,8 @@ TEST_CASE("An explanation adds up") {
   CHECK(explained->rejected.size() >= 2);
   for (const Rejected& rejected : explained->rejected) {
     CHECK_FALSE(rejected.reason.empty());
-    if (rejected.predicted_seconds >= 0) CHECK(rejected.predicted_seconds >= explained->decision.predicted_seconds);
+    // As good as equal to the chosen one, or slower.
+    if (rejected.predicted_seconds >= 0) CHECK(rejected.predicted_seconds >= 0.99 * explained->decision.predicted_seconds);
   }
   double across = 0;
   for (const auto& flow : explained->flows) across += flow.bytes;
