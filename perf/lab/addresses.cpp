@@ -33,10 +33,10 @@ Status check_unique(const Topology& topology, const std::vector<IpAddress>& addr
     }
     const auto [other, fresh] = seen.emplace(addresses[i].bytes, i);
     if (!fresh) {
-      return Status(StatusCode::kInvalidArgument,
-                    fmt::format("{}: hosts {} and {} have the same address {}: the lab needs one for each",
-                                topology.source, topology.hosts[other->second].name, topology.hosts[i].name,
-                                addresses[i].text));
+      return Status(
+          StatusCode::kInvalidArgument,
+          fmt::format("{}: hosts {} and {} have the same address {}: the lab needs one for each", topology.source,
+                      topology.hosts[other->second].name, topology.hosts[i].name, addresses[i].text));
     }
   }
   return {};

@@ -66,7 +66,8 @@ Status read_word(std::string_view word, const Topology& topology, Fault* fault) 
   if (key == "wan") return read_regions(word, value, topology, fault);
   if (key == "rate") {
     const auto rate = parse_bandwidth(value);
-    if (!rate.ok() || rate.value().bytes_per_second <= 0) return bad(word, "a rate above 0 such as 100Mbit/s after the \"=\"");
+    if (!rate.ok() || rate.value().bytes_per_second <= 0)
+      return bad(word, "a rate above 0 such as 100Mbit/s after the \"=\"");
     fault->rate = *rate;
     return {};
   }

@@ -132,8 +132,7 @@ Status Launcher::start_rank(Rank& rank) {
   std::vector<std::string> environment = environment_of(rank);
   const std::vector<char*> argv = pointers_to(arguments);
   const std::vector<char*> envp = pointers_to(environment);
-  const ChildSetup setup{&tree_,      network_.host(rank.host).fd(), out.get(), error.get(),
-                         argv.data(), envp.data()};
+  const ChildSetup setup{&tree_, network_.host(rank.host).fd(), out.get(), error.get(), argv.data(), envp.data()};
   rank.pid = ::fork();
   if (rank.pid < 0) return system_error(fmt::format("fork for rank {}", rank.number), errno);
   if (rank.pid == 0) become_rank(setup);
@@ -211,9 +210,9 @@ void Launcher::rank_ended(Rank& rank, int status) {
   const int code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
   if (code_ == 0) code_ = code;
   if (stage_ > Stage::kGrace) return;
-  const std::string how = WIFSIGNALED(status) ? fmt::format("was killed by signal {} ({})", WTERMSIG(status),
-                                                            ::strsignal(WTERMSIG(status)))
-                                              : fmt::format("exited with {}", code);
+  const std::string how =
+      WIFSIGNALED(status) ? fmt::format("was killed by signal {} ({})", WTERMSIG(status), ::strsignal(WTERMSIG(status)))
+                          : fmt::format("exited with {}", code);
   say(fmt::format("rank {} (host {}) {} after {:.2f} s", rank.number,
                   network_.topology().hosts[static_cast<std::size_t>(rank.host)].name, how,
                   seconds(Clock::now() - started_)));
@@ -244,8 +243,8 @@ void Launcher::deadline_passed() {
     }
     const bool out_of_time = Clock::now() >= started_ + options_.timeout;
     if (out_of_time && code_ == 0) code_ = kTimeoutCode;
-    say(fmt::format("{}: ending rank(s) {}", out_of_time ? "the run's time (--timeout) is up" : "the grace period is over",
-                    still));
+    say(fmt::format("{}: ending rank(s) {}",
+                    out_of_time ? "the run's time (--timeout) is up" : "the grace period is over", still));
     advance(Stage::kTerminating, kTerminationTime);
   } else {
     advance(Stage::kKilling, kTerminationTime);

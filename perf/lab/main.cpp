@@ -62,7 +62,8 @@ Result<LaunchOptions> launch_options(const Arguments& arguments) {
   options.prefix = *prefix;
   LONGSPAN_ASSIGN(options.grace, time_option("--grace", arguments.grace));
   LONGSPAN_ASSIGN(options.timeout, time_option("--timeout", arguments.timeout));
-  const std::unique_ptr<char, decltype(&std::free)> absolute(::realpath(arguments.topology.c_str(), nullptr), &std::free);
+  const std::unique_ptr<char, decltype(&std::free)> absolute(::realpath(arguments.topology.c_str(), nullptr),
+                                                             &std::free);
   options.topology_path = absolute ? absolute.get() : arguments.topology;
   return options;
 }
@@ -114,7 +115,8 @@ Result<int> run(const Arguments& arguments) {
   report.wall = Clock::now() - started;
   const MachineTime after = MachineTime::now();
   if (after.all > before.all) {
-    report.stolen_share = static_cast<double>(after.stolen - before.stolen) / static_cast<double>(after.all - before.all);
+    report.stolen_share =
+        static_cast<double>(after.stolen - before.stolen) / static_cast<double>(after.all - before.all);
   }
   report.user_namespace = privileges.user_namespace;
   report.wan = wan->stop();
@@ -131,12 +133,16 @@ Result<int> run(const Arguments& arguments) {
 void add_options(CLI::App& command, Arguments& arguments) {
   command.add_option("--topology", arguments.topology, "Topology file (docs/topology.md)")->required();
   command.add_option("--ranks-per-host", arguments.ranks_per_host, "Ranks on each host")->check(CLI::Range(1, 1024));
-  command.add_option("--fault", arguments.faults,
-                     "\"at=2s wan=eu:us down=5s\"; instead of down: rate=100Mbit/s, loss=0.01, delay=50ms with for=TIME; "
-                     "both for both directions; may be given several times")->expected(1)->take_all();
+  command
+      .add_option("--fault", arguments.faults,
+                  "\"at=2s wan=eu:us down=5s\"; instead of down: rate=100Mbit/s, loss=0.01, delay=50ms with for=TIME; "
+                  "both for both directions; may be given several times")
+      ->expected(1)
+      ->take_all();
   command.add_option("--mtu", arguments.network.mtu, "Bytes of an IP packet")->check(CLI::Range(1280, 65000));
   command.add_option("--wan-port", arguments.port, "How packets reach the emulated WAN: auto, tun or packet");
-  command.add_option("--prefix", arguments.prefix, "Lines that start with \"[rank] \": all, others (than rank 0's), none");
+  command.add_option("--prefix", arguments.prefix,
+                     "Lines that start with \"[rank] \": all, others (than rank 0's), none");
   command.add_option("--grace", arguments.grace, "Time the other ranks have when one has failed");
   command.add_option("--timeout", arguments.timeout, "Time for the whole run");
   command.add_option("--json", arguments.json, "Also writes the counters to this file");
@@ -151,12 +157,15 @@ void add_options(CLI::App& command, Arguments& arguments) {
 
 int main(int argc, char* argv[]) {
   // What follows "--" belongs to the command, whatever it looks like.
-  char** const separator = std::find_if(argv, argv + argc, [](const char* word) { return std::string_view(word) == "--"; });
+  char** const separator =
+      std::find_if(argv, argv + argc, [](const char* word) { return std::string_view(word) == "--"; });
   Arguments arguments;
   if (separator != argv + argc) arguments.command.assign(separator + 1, argv + argc);
 
-  CLI::App app("Runs a command once per rank on an emulated network: one network namespace per host of a topology, "
-               "every link with its rate, delay, buffer and loss.", "longspan-lab");
+  CLI::App app(
+      "Runs a command once per rank on an emulated network: one network namespace per host of a topology, "
+      "every link with its rate, delay, buffer and loss.",
+      "longspan-lab");
   app.require_subcommand(1);
   CLI::App* const run_command = app.add_subcommand("run", "longspan-lab run --topology T.toml [options] -- CMD...");
   add_options(*run_command, arguments);

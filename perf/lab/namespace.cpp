@@ -68,7 +68,8 @@ Result<std::string> run_command(const char* const* argv, std::string_view input)
   }
   if (!text.ok()) return text;
   if (WIFEXITED(status) && WEXITSTATUS(status) == 127) {
-    return Status(StatusCode::kUnsupported, fmt::format("cannot run `{}`: install it (apt-get install iproute2)", argv[0]));
+    return Status(StatusCode::kUnsupported,
+                  fmt::format("cannot run `{}`: install it (apt-get install iproute2)", argv[0]));
   }
   if (status != 0) return Status(StatusCode::kSystem, fmt::format("`{}` failed: {}", argv[0], *text));
   return text;
@@ -147,8 +148,7 @@ Result<std::string> Namespace::device_counters() const {
   return read_all(file.get());
 }
 
-ScopedNamespace::ScopedNamespace(const Namespace& space)
-    : previous_(::open(kThreadNamespace, O_RDONLY | O_CLOEXEC)) {
+ScopedNamespace::ScopedNamespace(const Namespace& space) : previous_(::open(kThreadNamespace, O_RDONLY | O_CLOEXEC)) {
   if (!previous_) {
     status_ = system_error(fmt::format("open {}", kThreadNamespace), errno);
   } else if (::setns(space.fd(), CLONE_NEWNET) != 0) {

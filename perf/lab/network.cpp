@@ -92,9 +92,10 @@ Status Network::build_router(int region) const {
   const bool v6 = addresses_[0].v6;
   LONGSPAN_TRY(set_router_sysctls(space, v6));
   std::string shaping;
-  std::string links = fmt::format("link add br0 mtu {} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n"
-                                  "addr add {} dev br0\nlink set br0 up\n", options_.mtu,
-                                  v6 ? fmt::format("{}/64", kGatewayV6) : fmt::format("{}/32", kGatewayV4));
+  std::string links = fmt::format(
+      "link add br0 mtu {} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n"
+      "addr add {} dev br0\nlink set br0 up\n",
+      options_.mtu, v6 ? fmt::format("{}/64", kGatewayV6) : fmt::format("{}/32", kGatewayV4));
   for (std::size_t s = 0; s < topology_.sites.size(); ++s) {
     const Group& site = topology_.sites[s];
     if (site.parent != region || !site.uplink) continue;
@@ -127,9 +128,10 @@ Status Network::build_host(int index) const {
   const Host& host = topology_.hosts[at(index)];
   const bool v6 = addresses_[0].v6;
   LONGSPAN_TRY(set_host_sysctls(space, v6));
-  std::string batch = fmt::format("link add eth0 mtu {0} type veth peer name h{1} mtu {0} netns {2}\n"
-                                  "addr add {3} dev eth0{4}\nlink set eth0 up\n",
-                                  options_.mtu, index, router(host.region).path(), prefix(index), v6 ? " nodad" : "");
+  std::string batch = fmt::format(
+      "link add eth0 mtu {0} type veth peer name h{1} mtu {0} netns {2}\n"
+      "addr add {3} dev eth0{4}\nlink set eth0 up\n",
+      options_.mtu, index, router(host.region).path(), prefix(index), v6 ? " nodad" : "");
   for (std::size_t i = 0; i < topology_.hosts.size(); ++i) {
     const int other = static_cast<int>(i);
     if (other == index) continue;

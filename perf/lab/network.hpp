@@ -17,9 +17,9 @@ struct NetworkOptions {
 
 /// What crossed the network cards of one region's hosts, from the kernel's counters.
 struct RegionTraffic {
-  std::uint64_t sent_bytes = 0;      ///< by all hosts, Ethernet headers included
+  std::uint64_t sent_bytes = 0;  ///< by all hosts, Ethernet headers included
   std::uint64_t received_bytes = 0;
-  std::uint64_t dropped_packets = 0; ///< by the queues of NICs and uplinks
+  std::uint64_t dropped_packets = 0;  ///< by the queues of NICs and uplinks
 };
 
 /// The part of an emulated topology that the kernel carries: a namespace per host, a router per region, and between

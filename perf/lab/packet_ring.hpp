@@ -10,11 +10,11 @@ namespace longspan::lab {
 
 /// What a packet carries while the emulated link holds it.
 struct PacketRecord {
-  TimePoint departs;             ///< the instant its last byte has left the queue
-  TimePoint due;                 ///< the instant it reaches the other end
-  Duration read_lateness{0};     ///< how late the emulator may have been in noticing it
-  std::uint32_t length = 0;      ///< bytes of the IP packet
-  std::uint32_t stride = 0;      ///< bytes from this record to the next
+  TimePoint departs;          ///< the instant its last byte has left the queue
+  TimePoint due;              ///< the instant it reaches the other end
+  Duration read_lateness{0};  ///< how late the emulator may have been in noticing it
+  std::uint32_t length = 0;   ///< bytes of the IP packet
+  std::uint32_t stride = 0;   ///< bytes from this record to the next
 };
 
 /// First-in-first-out packets in one preallocated block of memory: nothing is allocated per packet.

@@ -17,9 +17,8 @@ Result<std::unique_ptr<PacketPort>> open_port(PortKind kind, const Namespace& ro
   if (tun.ok() || kind == PortKind::kTun) return tun;
   auto packet = open_packet_port(router, mtu);
   if (packet.ok()) return packet;
-  return Status(packet.status().code(),
-                fmt::format("no way to carry packets between regions: {}; {}", tun.status().message(),
-                            packet.status().message()));
+  return Status(packet.status().code(), fmt::format("no way to carry packets between regions: {}; {}",
+                                                    tun.status().message(), packet.status().message()));
 }
 
 }  // namespace longspan::lab

@@ -32,7 +32,8 @@ class PacketPort {
   virtual std::string_view kind() const noexcept = 0;
 };
 
-/// Makes `wan0` in a router's namespace, which must outlive the port. kAuto takes TUN and, where /dev/net/tun may not be opened, packet sockets.
+/// Makes `wan0` in a router's namespace, which must outlive the port. kAuto takes TUN and, where /dev/net/tun may not
+/// be opened, packet sockets.
 Result<std::unique_ptr<PacketPort>> open_port(PortKind kind, const Namespace& router, int mtu);
 
 /// A TUN device: cheapest, needs /dev/net/tun.

@@ -43,8 +43,8 @@ class PacketSocketPort final : public PacketPort {
     const bool v6 = (std::to_integer<unsigned>(packet.front()) >> 4) == 6;
     to_router_.sll_protocol = htons(v6 ? ETH_P_IPV6 : ETH_P_IP);
     return ::sendto(fd_.get(), packet.data(), packet.size(), MSG_DONTWAIT,
-                    reinterpret_cast<const sockaddr*>(&to_router_), sizeof to_router_) ==
-           static_cast<ssize_t>(packet.size());
+                    reinterpret_cast<const sockaddr*>(&to_router_),
+                    sizeof to_router_) == static_cast<ssize_t>(packet.size());
   }
 
   std::uint64_t kernel_drops() override {
@@ -70,8 +70,8 @@ Status turn_off_offloads(const Namespace& router) {
   LONGSPAN_TRY(inside.status());
   const Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!socket) return system_error("socket for ethtool", errno);
-  for (const std::uint32_t command : {ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_STXCSUM, ETHTOOL_SSG}) {
-    ethtool_value value{command, 0};
+  for (const int command : {ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_STXCSUM, ETHTOOL_SSG}) {
+    ethtool_value value{static_cast<std::uint32_t>(command), 0};
     ifreq request{};
     std::memcpy(request.ifr_name, "wan0", 5);
     request.ifr_data = reinterpret_cast<char*>(&value);
@@ -108,9 +108,10 @@ Result<Fd> open_socket(const Namespace& far_side, int* interface) {
 
 Result<std::unique_ptr<PacketPort>> open_packet_port(const Namespace& router, int mtu) {
   LONGSPAN_ASSIGN(Namespace far_side, Namespace::create("WAN side of " + router.name()));
-  LONGSPAN_TRY(router.ip(fmt::format("link add wan0 mtu {0} type veth peer name lab0 mtu {0} netns {1}\n"
-                                     "link set wan0 address {2} arp off\n",
-                                     mtu, far_side.path(), kRouterMacText)));
+  LONGSPAN_TRY(
+      router.ip(fmt::format("link add wan0 mtu {0} type veth peer name lab0 mtu {0} netns {1}\n"
+                            "link set wan0 address {2} arp off\n",
+                            mtu, far_side.path(), kRouterMacText)));
   LONGSPAN_TRY(turn_off_offloads(router));
   (void)far_side.set_sysctl("ipv6/conf/lab0/disable_ipv6", "1");
   LONGSPAN_TRY(far_side.ip("link set lab0 arp off up\n"));

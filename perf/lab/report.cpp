@@ -51,7 +51,8 @@ std::string link_line(const Topology& topology, const WanLink& link, const LinkC
 
 std::string lateness_line(const WanReport& wan) {
   return fmt::format(
-      "lateness of {} packets: 99 % within {:.2f} ms, 99.9 % within {:.2f} ms, worst {:.2f} ms; {:.3f} % over {:.0f} ms "
+      "lateness of {} packets: 99 % within {:.2f} ms, 99.9 % within {:.2f} ms, worst {:.2f} ms; {:.3f} % over {:.0f} "
+      "ms "
       "({} % allowed); the emulator took {:.1f} % of a core ({}, {})",
       wan.lateness.samples(), milliseconds(wan.lateness.quantile(0.99)), milliseconds(wan.lateness.quantile(0.999)),
       milliseconds(wan.lateness.max()), 100 * wan.lateness.share_over(kAllowedLateness), milliseconds(kAllowedLateness),
@@ -91,12 +92,14 @@ std::vector<std::string> reasons_invalid(const Report& report) {
   std::vector<std::string> reasons;
   const double late = report.wan.lateness.share_over(kAllowedLateness);
   if (late > kAllowedShare && late * static_cast<double>(report.wan.lateness.samples()) > kAllowedPackets) {
-    reasons.push_back(fmt::format("{:.2f} % of the packets were over {:.0f} ms late ({} % are allowed): this machine is too "
-                                  "slow or too busy for these links",
-                                  100 * late, milliseconds(kAllowedLateness), 100 * kAllowedShare));
+    reasons.push_back(
+        fmt::format("{:.2f} % of the packets were over {:.0f} ms late ({} % are allowed): this machine is too "
+                    "slow or too busy for these links",
+                    100 * late, milliseconds(kAllowedLateness), 100 * kAllowedShare));
   }
   if (report.wan.kernel_drops > 0) {
-    reasons.push_back(fmt::format("the emulator lost {} packets that a link would have carried", report.wan.kernel_drops));
+    reasons.push_back(
+        fmt::format("the emulator lost {} packets that a link would have carried", report.wan.kernel_drops));
   }
   std::uint64_t overruns = 0;
   for (const LinkCounters& link : report.wan.links) overruns += link.overrun_packets;
@@ -116,8 +119,10 @@ std::vector<std::string> report_lines(const Topology& topology, const Report& re
   }
   if (!report.wan.port.empty()) lines.push_back(lateness_line(report.wan));
   if (report.stolen_share > kNotableSteal) {
-    lines.push_back(fmt::format("warning: the hypervisor took {:.1f} % of this machine's time: ranks and links stood still "
-                                "together for as long", 100 * report.stolen_share));
+    lines.push_back(
+        fmt::format("warning: the hypervisor took {:.1f} % of this machine's time: ranks and links stood still "
+                    "together for as long",
+                    100 * report.stolen_share));
   }
   for (const std::string& warning : report.wan.warnings) lines.push_back("warning: " + warning);
   for (const std::string& reason : reasons_invalid(report)) lines.push_back("INVALID RUN: " + reason);

@@ -16,8 +16,8 @@
 namespace longspan::lab {
 namespace {
 
-/// Packets are looked at this often while they flow: the most that a delay is wrong by on a machine that keeps up. Waking
-/// for each packet at 1 Gbit/s took 14 % more of a core, which belongs to the ranks.
+/// Packets are looked at this often while they flow: the most that a delay is wrong by on a machine that keeps up.
+/// Waking for each packet at 1 Gbit/s took 14 % more of a core, which belongs to the ranks.
 constexpr Duration kRound = std::chrono::microseconds(200);
 /// One port may not keep the others waiting.
 constexpr int kReadsPerRound = 64;
@@ -130,9 +130,10 @@ void Wan::take_realtime_priority() {
   if (report_.realtime) return;
   const int reason = errno;
   ::setpriority(PRIO_PROCESS, 0, -20);
-  report_.warnings.push_back(fmt::format("{}: busy ranks may make packets late (allow it with CAP_SYS_NICE or "
-                                         "`ulimit -r {}`; sysctl kernel.sched_rt_runtime_us must not be 0)",
-                                         system_error("SCHED_FIFO was refused", reason).message(), kRealtimePriority));
+  report_.warnings.push_back(
+      fmt::format("{}: busy ranks may make packets late (allow it with CAP_SYS_NICE or "
+                  "`ulimit -r {}`; sysctl kernel.sched_rt_runtime_us must not be 0)",
+                  system_error("SCHED_FIFO was refused", reason).message(), kRealtimePriority));
 }
 
 void Wan::run() {

@@ -29,15 +29,15 @@ struct LinkCounters {
   std::uint64_t offered_bytes = 0;
   std::uint64_t delivered_packets = 0;
   std::uint64_t delivered_bytes = 0;
-  std::uint64_t sent_bytes = 0;        ///< serialised: delivered, lost or still on its way
-  std::uint64_t dropped_packets = 0;   ///< the buffer was full
+  std::uint64_t sent_bytes = 0;       ///< serialised: delivered, lost or still on its way
+  std::uint64_t dropped_packets = 0;  ///< the buffer was full
   std::uint64_t dropped_bytes = 0;
-  std::uint64_t lost_packets = 0;      ///< random loss
-  std::uint64_t down_packets = 0;      ///< lost because a fault had taken the link down
-  std::uint64_t overrun_packets = 0;   ///< the emulator's own memory was full: the run is invalid
+  std::uint64_t lost_packets = 0;     ///< random loss
+  std::uint64_t down_packets = 0;     ///< lost because a fault had taken the link down
+  std::uint64_t overrun_packets = 0;  ///< the emulator's own memory was full: the run is invalid
   std::uint64_t largest_queue_bytes = 0;
-  Duration busy_time{0};               ///< time spent serialising
-  Duration active_time{0};             ///< 10-ms slots in which the link serialised anything
+  Duration busy_time{0};    ///< time spent serialising
+  Duration active_time{0};  ///< 10-ms slots in which the link serialised anything
 };
 
 /// One directed link: a drop-tail queue, a serialiser, random loss and a delay. Pure: no I/O, no clock of its own.

@@ -186,7 +186,8 @@ TEST_CASE("Every rank gets the environment that torchrun would give it, and its 
   const TemporaryFile topology(kTopology);
   const Outcome outcome = run_lab(arguments_for(
       topology, {"--ranks-per-host", "2"},
-      {"sh", "-c", "echo $RANK/$WORLD_SIZE $LOCAL_RANK/$LOCAL_WORLD_SIZE $LONGSPAN_HOST $LONGSPAN_TOPOLOGY $MASTER_ADDR"}));
+      {"sh", "-c",
+       "echo $RANK/$WORLD_SIZE $LOCAL_RANK/$LOCAL_WORLD_SIZE $LONGSPAN_HOST $LONGSPAN_TOPOLOGY $MASTER_ADDR"}));
   for (int rank = 0; rank < 4; ++rank) {
     const std::string line = fmt::format("[{0}] {0}/4 {1}/2 {2} {3} 10.77.0.1\n", rank, rank % 2,
                                          rank < 2 ? "eu-1" : "us-1", topology.path());
@@ -199,7 +200,8 @@ TEST_CASE("Ranks reach each other through the master's address and port") {
   need_a_lab();
   const TemporaryFile topology(kTopology);
   const TemporaryFile json("");
-  const Outcome outcome = run_lab(arguments_for(topology, {"--json", json.path(), "--ranks-per-host", "2"}, {LAB_PEER}));
+  const Outcome outcome =
+      run_lab(arguments_for(topology, {"--json", json.path(), "--ranks-per-host", "2"}, {LAB_PEER}));
   INFO(outcome.out << outcome.error);
   CHECK((outcome.code == 0 || outcome.code == 3));
   for (int rank = 1; rank < 4; ++rank) CHECK(has(outcome.out, fmt::format("[0] heard rank {}\n", rank)));
@@ -214,8 +216,8 @@ TEST_CASE("Ranks reach each other through the master's address and port") {
 TEST_CASE("The first failure is the exit code, and the others are ended after the grace period") {
   need_a_lab();
   const TemporaryFile topology(kTopology);
-  const Outcome outcome = run_lab(arguments_for(topology, {"--grace", "200ms"},
-                                                {"sh", "-c", "[ $RANK = 1 ] && exit 7; exec tail -f /dev/null"}));
+  const Outcome outcome = run_lab(
+      arguments_for(topology, {"--grace", "200ms"}, {"sh", "-c", "[ $RANK = 1 ] && exit 7; exec tail -f /dev/null"}));
   CHECK(outcome.code == 7);
   CHECK(has(outcome.error, "lab: rank 1 (host us-1) exited with 7 after"));
   CHECK(has(outcome.error, "the grace period is over: ending rank(s) 0"));
@@ -250,8 +252,8 @@ TEST_CASE("Interrupted or killed, the lab leaves no process behind, not even wha
   const TemporaryFile topology(kTopology);
   const std::map<int, int> code_after{{SIGINT, 128 + SIGINT}, {SIGTERM, 128 + SIGTERM}, {SIGKILL, 128 + SIGKILL}};
   for (const auto& [number, code] : code_after) {
-    LabProcess lab(arguments_for(topology, {},
-                                 {"sh", "-c", "setsid tail -f /dev/null & echo up $RANK; trap '' INT; wait"}));
+    LabProcess lab(
+        arguments_for(topology, {}, {"sh", "-c", "setsid tail -f /dev/null & echo up $RANK; trap '' INT; wait"}));
     REQUIRE(lab.prints("up 0"));
     REQUIRE(lab.prints("up 1"));
     lab.signal(number);

@@ -21,6 +21,8 @@ namespace {
 using namespace longspan::lab;
 
 constexpr int kReceiveBuffer = 256 << 20;
+/// Enough to keep a slow queue filled while the sender waits for a busy core.
+constexpr int kSendBuffer = 32 << 20;
 constexpr int kSkipped = 77;
 
 struct Header {
@@ -100,7 +102,8 @@ Lab make_lab(const std::string& toml, PortKind port, const std::vector<std::stri
 
 std::string pair_topology(const std::string& link) {
   return "version = 1\n[[host]]\nname = \"eu-1\"\nregion = \"eu\"\n[[host]]\nname = \"us-1\"\nregion = \"us\"\n"
-         "[[wan]]\nfrom = \"eu\"\nto = \"us\"\n" + link;
+         "[[wan]]\nfrom = \"eu\"\nto = \"us\"\n" +
+         link;
 }
 
 Stream::Stream(const Lab& lab, int from, int to) {
@@ -111,6 +114,7 @@ Stream::Stream(const Lab& lab, int from, int to) {
   const int on = 1;
   REQUIRE(::setsockopt(receiver_.get(), SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on) == 0);
   REQUIRE(::setsockopt(receiver_.get(), SOL_SOCKET, SO_RCVBUFFORCE, &kReceiveBuffer, sizeof kReceiveBuffer) == 0);
+  REQUIRE(::setsockopt(sender_.get(), SOL_SOCKET, SO_SNDBUFFORCE, &kSendBuffer, sizeof kSendBuffer) == 0);
   // An unreachable address is reported by send(), which is what a test may be about.
   (void)::connect(sender_.get(), reinterpret_cast<const sockaddr*>(&address), length);
 }

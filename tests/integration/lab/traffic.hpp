@@ -16,7 +16,8 @@ struct Lab {
 };
 
 /// Builds one from the text of a topology. Where this machine cannot: says why and ends the test program as skipped.
-Lab make_lab(const std::string& toml, lab::PortKind port = lab::PortKind::kAuto, const std::vector<std::string>& faults = {});
+Lab make_lab(const std::string& toml, lab::PortKind port = lab::PortKind::kAuto,
+             const std::vector<std::string>& faults = {});
 
 /// Hosts `eu-1` and `us-1`, joined by a link with these properties (lines of TOML).
 std::string pair_topology(const std::string& link);
@@ -24,8 +25,8 @@ std::string pair_topology(const std::string& link);
 /// One datagram as it came in.
 struct Arrival {
   std::uint32_t number = 0;
-  Duration latency{0};  ///< from its sending to the kernel's receipt
-  Duration received{0}; ///< on the wall clock
+  Duration latency{0};   ///< from its sending to the kernel's receipt
+  Duration received{0};  ///< on the wall clock
 };
 
 /// A one-way stream of numbered datagrams between two hosts.

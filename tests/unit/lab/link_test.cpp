@@ -24,7 +24,8 @@ LinkSettings slow_link() {
 }
 
 struct Fixture {
-  explicit Fixture(const LinkSettings& settings = slow_link(), std::uint64_t seed = 1) : link(settings, settings, seed) {}
+  explicit Fixture(const LinkSettings& settings = slow_link(), std::uint64_t seed = 1)
+      : link(settings, settings, seed) {}
 
   void offer(TimePoint now, int count = 1) {
     const std::vector<std::byte> packet(kPacket);

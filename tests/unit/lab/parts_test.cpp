@@ -31,7 +31,8 @@ from = "eu"
 to = "us"
 bandwidth = "1 Gbit/s"
 latency = "20 ms"
-)", "test");
+)",
+                                       "test");
   REQUIRE(topology.ok());
   return topology.value();
 }
@@ -70,8 +71,9 @@ TEST_CASE("A fault in both directions changes both links, and what is changed fo
 }
 
 TEST_CASE("A fault that makes no sense is refused with the word that is wrong") {
-  CHECK(message_of("at=2s wan=eu:mars down=5s").find("found \"wan=eu:mars\", expected wan=FROM:TO with two of the regions "
-                                                     "eu, us") != std::string::npos);
+  CHECK(message_of("at=2s wan=eu:mars down=5s")
+            .find("found \"wan=eu:mars\", expected wan=FROM:TO with two of the regions "
+                  "eu, us") != std::string::npos);
   CHECK(message_of("at=2x wan=eu:us down=5s").find("\"at=2x\"") != std::string::npos);
   CHECK(message_of("at=2s wan=eu:us loss=1.5").find("0 <= P < 1") != std::string::npos);
   CHECK(message_of("at=2s wan=eu:us rate=0Mbit/s").find("above 0") != std::string::npos);
