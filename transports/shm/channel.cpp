@@ -70,7 +70,7 @@ void ShmChannel::dial() {
   hello.probe_address = reinterpret_cast<std::uint64_t>(&probe_value_);
   hello.probe_value = probe_value_;
   hello.segment_address = reinterpret_cast<std::uint64_t>(out_->segment.data());
-  const std::array<int, 3> fds{out_->segment.fd(), endpoint_.bell().page_fd(), endpoint_.bell().fd()};
+  const std::array<int, 4> fds{out_->segment.fd(), endpoint_.bell().page_fd(), endpoint_.bell().fd(), endpoint_.heap_fd()};
   if (Status sent = send_packet(out_->socket, std::as_bytes(std::span(&hello, 1)), fds); !sent.ok()) {
     hung_up_ = true;
     return;
@@ -118,6 +118,7 @@ void ShmChannel::on_out_socket() {
   Result<PeerBell> bell = PeerBell::attach(std::move(fds[0]), std::move(fds[1]));
   if (!bell) return break_down(bell.status());
   out_->bell = *std::move(bell);
+  out_->stage = welcome.stage != 0;
   out_->segment.close_fd();
 }
 
@@ -308,6 +309,7 @@ void ShmChannel::break_down(Status status) {
 void ShmChannel::end(State state, const Status& status, bool peer_may_read) {
   state_ = state;
   over_status_ = status;
+  inbox_.finish_mapped();
   inbox_.stop_fetching();
   if (state == State::kBroken) endpoint_.report(spi::CompletionKind::kBroken, peer_, status);
   outbox_.fail_all(status, peer_may_read);

@@ -42,6 +42,7 @@ Result<std::unique_ptr<ShmEndpoint>> ShmEndpoint::open(const spi::EndpointOption
 Status ShmEndpoint::set_up() {
   LONGSPAN_ASSIGN(listener_, listen_anywhere());
   LONGSPAN_ASSIGN(bell_, Bell::create());
+  LONGSPAN_ASSIGN(shared_.heap, StagingHeap::create());
   epoll_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_) return system_error("shm: epoll_create1", errno);
   timer_ = Fd(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
@@ -219,15 +220,16 @@ Verdict ShmEndpoint::admit(Fd& socket, const Hello& hello, std::vector<Fd> fds) 
   if (hello.job != options_.job) return Verdict::kOtherJob;
   ShmChannel& channel = channel_of(hello.self);
   if (channel.has_in_link() || channel.state() != ShmChannel::State::kOpen) return Verdict::kAlreadyConnected;
-  Welcome welcome;
-  welcome.self = options_.self;
-  const std::array<int, 2> own{bell_.page_fd(), bell_.fd()};
-  static_cast<void>(send_packet(socket, std::as_bytes(std::span(&welcome, 1)), own));  // fails only if the peer is gone again
   Result<InLink> link = InLink::attach(std::move(socket), hello, std::move(fds), shared_.tuning.best_fetch);
   if (!link) {
     log::warn("shm: peer {}: {}", hello.self, link.status().to_string());
-    return Verdict::kWelcome;
+    return Verdict::kWelcome;  // the socket went with it, which the peer sees
   }
+  Welcome welcome;
+  welcome.self = options_.self;
+  welcome.stage = link->memory.mode() == FetchMode::kStaged || link->memory.slow() ? 1 : 0;
+  const std::array<int, 2> own{bell_.page_fd(), bell_.fd()};
+  static_cast<void>(send_packet(link->socket, std::as_bytes(std::span(&welcome, 1)), own));  // fails only if the peer is gone again
   channel.join(*std::move(link), hello);
   return Verdict::kWelcome;
 }

@@ -36,6 +36,7 @@ class ShmEndpoint final : public spi::Endpoint {
   void unwatch(const Fd& fd) noexcept;
   void describe_self(Hello& hello) const;
   const Bell& bell() const noexcept { return bell_; }
+  int heap_fd() const noexcept { return shared_.heap.fd(); }
   spi::PeerId self() const noexcept { return options_.self; }
   void report(spi::CompletionKind kind, spi::PeerId peer, const Status& status);
   /// Takes the connections that wait and have said hello.

@@ -85,6 +85,12 @@ void Inbox::on_offer(const Record& record) {
   message.digest = record.digest;
   message.length = static_cast<std::size_t>(body.length);
   message.address = body.address;
+  if (body.in_heap != 0) {
+    if (body.address > StagingHeap::kBytes || body.length > StagingHeap::kBytes - body.address) {
+      return replies_.push_back({RecordKind::kDone, record.offer});
+    }
+    message.mapped = link_->heap.data() + body.address;
+  }
   message.offer = record.offer;
   message.slot = record.slot < kOfferSlots ? record.slot : kNoSlot;
   if (!message.posted) return arrive(message);
@@ -141,7 +147,14 @@ void Inbox::consumed(std::uint64_t comm, std::size_t bytes) {
 // ---- fetching ----
 
 void Inbox::start_fetch(Message& message) {
-  if (link_->memory.mode() == FetchMode::kStaged || message.slot == kNoSlot) return stage(message);
+  if (message.mapped != nullptr) {
+    if (message.view_ok && !message.to_pool) return deliver_view(message);
+    if (failure_.ok()) return pulls_.push_back(&message);
+    // The peer has gone, its heap is still here.
+    std::memcpy(target(message), message.mapped, message.length);
+    return fetched(message);
+  }
+  if (link_->memory.mode() == FetchMode::kStaged || link_->memory.slow() || message.slot == kNoSlot) return stage(message);
   if (message.view_ok && !message.to_pool && link_->memory.mode() == FetchMode::kDirect) return deliver_view(message);
   pulls_.push_back(&message);
 }
@@ -168,7 +181,7 @@ void Inbox::deliver_view(Message& message) {
   completion.id = message.id;
   completion.digest = message.digest;
   completion.bytes = message.length;
-  completion.view = PeerMemory::view(message.address);
+  completion.view = message.mapped != nullptr ? message.mapped : PeerMemory::view(message.address);
   completion.view_token = next_token_++;
   views_.push_back({completion.view_token, message.id.comm, message.offer, message.slot});
   shared_.completions.push_back(std::move(completion));
@@ -185,11 +198,13 @@ void Inbox::release_view(std::uint64_t token) {
 }
 
 bool Inbox::begin_read(std::uint32_t slot) {
+  if (slot == kNoSlot) return true;  // in the heap, where it stays until it is answered
   auto expected = static_cast<std::uint32_t>(OfferState::kOffered);
   return link_->header().offers[slot].compare_exchange_strong(expected, static_cast<std::uint32_t>(OfferState::kReading));
 }
 
 void Inbox::end_read(std::uint32_t slot) {
+  if (slot == kNoSlot) return;
   tsan_release(link_->tsan_name);
   link_->header().offers[slot].store(static_cast<std::uint32_t>(OfferState::kOffered), std::memory_order_release);
 }
@@ -205,7 +220,12 @@ bool Inbox::fetch(std::size_t& budget) {
       continue;
     }
     const std::size_t bytes = std::min({kSlice, budget, message.length - message.fetched});
-    const bool good = link_->memory.read(target(message) + message.fetched, message.address + message.fetched, bytes);
+    bool good = true;
+    if (message.mapped != nullptr) {
+      std::memcpy(target(message) + message.fetched, message.mapped + message.fetched, bytes);
+    } else {
+      good = link_->memory.read(target(message) + message.fetched, message.address + message.fetched, bytes);
+    }
     end_read(message.slot);
     if (!good) {  // not allowed after all, or the process is gone, which its socket will tell
       pulls_.pop_front();
@@ -265,7 +285,7 @@ bool Inbox::flush() {
 void Inbox::peer_leaves() {
   std::size_t pooled = 0;
   for (Message* message : messages_by_id_.all()) {
-    if (!message->offered || message->posted) continue;
+    if (!message->offered || message->posted || message->mapped != nullptr) continue;
     if (pooled + message->length <= credit_bytes_) {
       pooled += message->length;
       message->pooled = shared_.buffers.take(message->length);
@@ -295,6 +315,18 @@ void Inbox::inherit(const BequestEntry& entry, const std::byte* data) {
     eager_bytes_ += message.length;
   }
   if (message.posted && matches(message)) deliver(message);
+}
+
+void Inbox::finish_mapped() {
+  for (std::size_t left = pulls_.size(); left > 0; --left) {
+    Message& message = *pulls_.pop_front();
+    if (message.mapped == nullptr) {
+      pulls_.push_back(&message);
+      continue;
+    }
+    std::memcpy(target(message) + message.fetched, message.mapped + message.fetched, message.length - message.fetched);
+    fetched(message);
+  }
 }
 
 void Inbox::stop_fetching() {
@@ -336,7 +368,7 @@ void Inbox::fail_all(const Status& status) {
     if (message->posted) {
       message->to_pool = false;
       complete(*message, status, 0);
-    } else if (message->offered) {
+    } else if (message->offered && message->mapped == nullptr) {
       release(*message);
     }
   }

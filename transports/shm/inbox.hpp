@@ -41,6 +41,8 @@ class Inbox {
   void peer_leaves();
   /// What the peer left behind of a message; it has been offered, and may be asked for or not.
   void inherit(const BequestEntry& entry, const std::byte* data);
+  /// The peer is gone: takes what is wanted and still there to be read.
+  void finish_mapped();
   /// Stops reading the peer's memory.
   void stop_fetching();
   void forget(std::uint64_t comm);
@@ -69,6 +71,7 @@ class Inbox {
     std::uint32_t offer = 0;
     std::uint32_t slot = kNoSlot;
     std::uint64_t address = 0;
+    const std::byte* mapped = nullptr;  // where it can be read at any time, if anywhere
     std::size_t fetched = 0;
   };
   struct Reply {

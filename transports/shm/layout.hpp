@@ -54,8 +54,7 @@ constexpr std::size_t record_bytes(std::size_t payload) noexcept {
 struct OfferBody {
   std::uint64_t address = 0;  ///< in the sender's address space
   std::uint64_t length = 0;
-  std::uint64_t region = 0;   ///< 1 + index of the sender's shareable region that holds it; 0: private memory
-  std::uint64_t region_offset = 0;
+  std::uint64_t in_heap = 0;  ///< 1: a copy of it is in the sender's staging heap, at `address` from its start
 };
 
 /// Where a ring's reader is.
@@ -88,7 +87,8 @@ struct BellPage {
 };
 inline constexpr std::size_t kBellBytes = 4096;
 
-/// Dialer to acceptor, with the descriptors of the segment, the dialer's bell page and its eventfd.
+/// Dialer to acceptor, with the descriptors of the segment, the dialer's bell page, its eventfd and its staging
+/// heap.
 struct Hello {
   std::array<char, 8> magic{'l', 's', '-', 's', 'h', 'm', 0, 0};
   std::uint32_t version = kVersion;
@@ -124,7 +124,7 @@ enum class Verdict : std::uint32_t { kWelcome = 0, kOtherJob = 1, kOtherVersion 
 struct Welcome {
   std::array<char, 8> magic{'l', 's', '-', 's', 'h', 'm', 0, 1};
   Verdict verdict = Verdict::kWelcome;
-  std::uint32_t unused = 0;
+  std::uint32_t stage = 0;  ///< 1: fetching from the dialer's own memory is slow or not possible; put data into the heap
   std::uint64_t self = 0;
 };
 

@@ -44,19 +44,22 @@ void OutLink::wake() noexcept {
 }
 
 Result<InLink> InLink::attach(Fd socket, const Hello& hello, std::vector<Fd> fds, FetchMode best) {
-  if (fds.size() != 3) return Status(StatusCode::kInternal, fmt::format("shm: a hello with {} descriptors, expected 3", fds.size()));
+  if (fds.size() != 4) return Status(StatusCode::kInternal, fmt::format("shm: a hello with {} descriptors, expected 4", fds.size()));
   const Process process = process_behind(socket);
   InLink link;
   link.socket = std::move(socket);
   LONGSPAN_ASSIGN(link.segment, SharedMemory::attach(std::move(fds[0]), kSegmentBytes));
   link.segment.close_fd();
   LONGSPAN_ASSIGN(link.bell, PeerBell::attach(std::move(fds[1]), std::move(fds[2])));
+  LONGSPAN_ASSIGN(link.heap, SharedMemory::attach(std::move(fds[3]), StagingHeap::kBytes));
+  link.heap.close_fd();
   std::byte* base = link.segment.data();
   SegmentHeader& header = link.header();
   void* const name = link.tsan_name = process.pid == ::getpid() ? reinterpret_cast<void*>(hello.segment_address) : nullptr;
   link.forward = RingReader(base + kHeaderBytes, kForwardBytes, &header.forward, name);
   link.backward = RingWriter(base + kHeaderBytes + kForwardBytes, kBackwardBytes, &header.backward, name);
   link.memory = PeerMemory(process.pid, hello.probe_address, hello.probe_value, best);
+  if (link.memory.mode() == FetchMode::kCopy) link.memory.measure(hello.segment_address + kHeaderBytes, kForwardBytes);
   return link;
 }
 

@@ -9,6 +9,7 @@
 #include "base/fd.hpp"
 #include "longspan/spi/transport.hpp"
 #include "shm/bell.hpp"
+#include "shm/heap.hpp"
 #include "shm/layout.hpp"
 #include "shm/peer_memory.hpp"
 #include "shm/ring.hpp"
@@ -28,6 +29,7 @@ struct Shared {
   std::size_t credit_bytes = 0;  ///< per communicator and peer
   Queue<spi::Completion> completions;
   BufferPool buffers;
+  StagingHeap heap;
   std::unordered_set<std::uint64_t> forgotten;  ///< communicators whose data is dropped
 
   void complete(spi::CompletionKind kind, void* context, spi::PeerId peer, const spi::MessageId& id, std::size_t bytes,
@@ -42,6 +44,7 @@ struct OutLink {
   RingReader backward;
   PeerBell bell;             ///< attached by the peer's welcome
   bool said_hello = false;
+  bool stage = true;         ///< large messages go through the heap; the peer's welcome may say that they need not
 
   static Result<OutLink> create();
   SegmentHeader& header() const noexcept { return *reinterpret_cast<SegmentHeader*>(segment.data()); }
@@ -60,9 +63,10 @@ struct InLink {
   RingWriter backward;
   PeerBell bell;
   PeerMemory memory;
+  SharedMemory heap;  ///< the peer's
   void* tsan_name = nullptr;
 
-  /// From a peer's hello and its descriptors (segment, bell page, eventfd).
+  /// From a peer's hello and its descriptors (segment, bell page, eventfd, heap).
   static Result<InLink> attach(Fd socket, const Hello& hello, std::vector<Fd> fds, FetchMode best);
   SegmentHeader& header() const noexcept { return *reinterpret_cast<SegmentHeader*>(segment.data()); }
   void publish(Record* record) noexcept {

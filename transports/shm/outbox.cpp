@@ -43,6 +43,9 @@ bool Outbox::try_send(const spi::SendRequest& request) {
       outstanding(request.id.comm) + eager_cost(request.data.size()) <= shared_.credit_bytes) {
     return try_eager(request);
   }
+  if (link_->stage && request.data.size() > shared_.tuning.eager_limit && request.data.size() <= StagingHeap::kLargest) {
+    if (try_heap(request)) return true;
+  }
   return try_offer(request);
 }
 
@@ -60,10 +63,32 @@ bool Outbox::try_eager(const spi::SendRequest& request) {
   return true;
 }
 
+bool Outbox::try_heap(const spi::SendRequest& request) {
+  Record* record = link_->forward.reserve(sizeof(OfferBody));
+  if (record == nullptr) return false;
+  const auto block = shared_.heap.take(request.data.size());
+  if (!block) return false;
+  std::memcpy(shared_.heap.at(*block), request.data.data(), request.data.size());
+  const std::uint32_t id = new_offer(false);
+  offers_[id].request = request;
+  offers_[id].block = *block;
+  record->kind = RecordKind::kOffer;
+  write_id(*record, request.id, request.digest);
+  record->offer = id;
+  record->slot = kNoSlot;
+  const OfferBody body{block->offset, request.data.size(), 1};
+  std::memcpy(record->data(), &body, sizeof(body));
+  link_->publish(record);
+  if (request.context != nullptr) {
+    shared_.complete(spi::CompletionKind::kSend, request.context, peer_, request.id, request.data.size(), 0);
+  }
+  return true;
+}
+
 bool Outbox::try_offer(const spi::SendRequest& request) {
   Record* record = link_->forward.reserve(sizeof(OfferBody));
   if (record == nullptr) return false;
-  const std::uint32_t id = new_offer();
+  const std::uint32_t id = new_offer(true);
   Offer& offer = offers_[id];
   offer.request = request;
   offer.live = true;
@@ -83,7 +108,7 @@ bool Outbox::try_offer(const spi::SendRequest& request) {
   return true;
 }
 
-std::uint32_t Outbox::new_offer() {
+std::uint32_t Outbox::new_offer(bool with_slot) {
   if (offers_.empty()) {
     free_slots_.resize(kOfferSlots);
     std::iota(free_slots_.rbegin(), free_slots_.rend(), 0U);
@@ -98,7 +123,7 @@ std::uint32_t Outbox::new_offer() {
   Offer& offer = offers_[id];
   offer = Offer{};
   offer.in_use = true;
-  if (!free_slots_.empty()) {
+  if (with_slot && !free_slots_.empty()) {
     offer.slot = free_slots_.back();
     free_slots_.pop_back();
   }
@@ -118,6 +143,7 @@ void Outbox::release(std::uint32_t id) {
   Offer& offer = offers_[id];
   offer.in_use = false;
   if (offer.slot != kNoSlot) free_slots_.push_back(offer.slot);
+  if (offer.block.size_class >= 0) shared_.heap.give_back(offer.block);
   free_offers_.push_back(id);
 }
 
@@ -257,10 +283,12 @@ void Outbox::fail_all(const Status& status, bool peer_may_read) {
     shared_.complete(spi::CompletionKind::kSend, request.context, peer_, request.id, request.data.size(), 0, status);
   }
   while (!staging_.empty()) staging_.pop_front();
-  for (Offer& offer : offers_) {
-    if (!offer.live) continue;
-    if (peer_may_read) revoke(offer);
+  for (std::uint32_t id = 0; id < offers_.size(); ++id) {
+    Offer& offer = offers_[id];
+    if (offer.live && peer_may_read) revoke(offer);
     finish(offer, status);
+    // A view of a block may outlive the channel, but not its process.
+    if (offer.in_use && !peer_may_read) release(id);
   }
 }
 

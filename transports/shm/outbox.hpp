@@ -49,15 +49,17 @@ class Outbox {
     bool in_use = false;
     bool staging = false;
     bool taken_back = false;
+    StagingHeap::Block block;  // of the heap, where a copy waits for the peer
     std::uint64_t token = 0;
     std::size_t staged = 0;
   };
 
   bool try_send(const spi::SendRequest& request);
   bool try_eager(const spi::SendRequest& request);
+  bool try_heap(const spi::SendRequest& request);
   bool try_offer(const spi::SendRequest& request);
   std::size_t& outstanding(std::uint64_t comm);
-  std::uint32_t new_offer();
+  std::uint32_t new_offer(bool with_slot);
   void release(std::uint32_t offer);
   void finish(Offer& offer, Status status);
   bool try_revoke(Offer& offer);

@@ -22,6 +22,10 @@ class PeerMemory {
   PeerMemory(pid_t pid, std::uint64_t probe_address, std::uint64_t probe_value, FetchMode best);
 
   FetchMode mode() const noexcept { return mode_; }
+  /// Finds out how fast copying from there is; the first time, before the range holds anything.
+  void measure(std::uint64_t address, std::size_t bytes);
+  /// Two copies through shared memory beat fetching.
+  bool slow() const noexcept { return slow_; }
   /// False when it cannot be read (any more); the mode is then kStaged.
   bool read(std::byte* destination, std::uint64_t address, std::size_t bytes) noexcept;
   /// kDirect only.
@@ -31,6 +35,7 @@ class PeerMemory {
   bool copy(std::byte* destination, std::uint64_t address, std::size_t bytes) const noexcept;
 
   pid_t pid_ = 0;
+  bool slow_ = false;
   FetchMode mode_ = FetchMode::kStaged;
 };
 
