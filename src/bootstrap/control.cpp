@@ -22,7 +22,7 @@ constexpr std::chrono::seconds kStrangerLimit{10};
 // Longer than the standby takes to decide on a death, so that all ranks have it from one mouth.
 constexpr milliseconds kHubGrace{700};
 // A hub that is stopped or cut off answers nothing; the standby then does.
-constexpr milliseconds kHubAnswer{600};
+constexpr milliseconds kHubAnswer{900};
 constexpr int kMissedHeartbeats = 4;
 constexpr std::size_t kUnread = 1U << 20;  // a peer that reads nothing gets no more heartbeats
 

@@ -8,7 +8,6 @@
 namespace longspan::bootstrap {
 namespace {
 
-constexpr std::uint64_t kFirstStranger = (std::uint64_t{1} << 40) + 1;
 constexpr std::size_t kMaxStrangers = 256;  // besides one connection of each rank
 constexpr std::chrono::milliseconds kRetry{200};
 

@@ -129,8 +129,9 @@ class Inquest {
       const Fault* f = first_with(StatusCode::kMismatch);
       return f ? std::optional(make(f->blamed >= 0 ? f->blamed : f->reporter, f->code, f->text)) : std::nullopt;
     }
-    std::stable_sort(groups.begin(), groups.end(),
-                     [](const auto& a, const auto& b) { return a.second.size() > b.second.size(); });
+    std::sort(groups.begin(), groups.end(), [](const auto& a, const auto& b) {
+      return a.second.size() != b.second.size() ? a.second.size() > b.second.size() : a.second.front() < b.second.front();
+    });
     const auto& [meant, many] = groups[0];
     const auto& [other, few] = groups[1];
     const auto [theirs, ours] = difference(other, meant);

@@ -12,6 +12,7 @@
 #include <sys/un.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <condition_variable>
 #include <cstddef>
@@ -243,22 +244,22 @@ Address peer_address(int fd) {
 }
 
 std::vector<Address> interface_addresses() {
-  std::vector<Address> found;
+  std::array<std::vector<Address>, 4> found;  // likeliest to be reachable first
   ifaddrs* list = nullptr;
-  if (::getifaddrs(&list) != 0) return found;
+  if (::getifaddrs(&list) != 0) return {};
   for (const ifaddrs* i = list; i != nullptr; i = i->ifa_next) {
     if (i->ifa_addr == nullptr || (i->ifa_flags & IFF_UP) == 0) continue;
     const int family = i->ifa_addr->sa_family;
-    if (family == AF_INET) found.push_back(copy_of(i->ifa_addr, sizeof(sockaddr_in)));
-    if (family != AF_INET6) continue;
-    const Address v6 = copy_of(i->ifa_addr, sizeof(sockaddr_in6));
+    if (family != AF_INET && family != AF_INET6) continue;
+    const Address a = copy_of(i->ifa_addr, family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6));
     // A link-local address means something only together with the reader's own interface.
-    if (!IN6_IS_ADDR_LINKLOCAL(&as_v6(v6).sin6_addr)) found.push_back(v6);
+    if (family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&as_v6(a).sin6_addr)) continue;
+    found[(a.loopback() ? 2U : 0U) + (family == AF_INET6 ? 1U : 0U)].push_back(a);
   }
   ::freeifaddrs(list);
-  const auto order = [](const Address& a) { return (a.loopback() ? 2 : 0) + (a.family() == AF_INET6 ? 1 : 0); };
-  std::stable_sort(found.begin(), found.end(), [&](const Address& a, const Address& b) { return order(a) < order(b); });
-  return found;
+  std::vector<Address> all;
+  for (const auto& group : found) all.insert(all.end(), group.begin(), group.end());
+  return all;
 }
 
 std::string this_host_name() {

@@ -75,9 +75,12 @@ FrameReader::State FrameReader::parse_header() {
 FrameReader::State FrameReader::read(int fd) {
   while (true) {
     if (in_body_ && have_ == length_) return State::kFrame;
-    char* to = header_ + have_;
-    std::size_t want = kFrameHeaderBytes - have_;
-    if (in_body_) {
+    char* to = nullptr;
+    std::size_t want = 0;
+    if (!in_body_) {
+      to = header_ + have_;
+      want = kFrameHeaderBytes - have_;
+    } else {
       // Grows with what arrives, so that a stranger's length field alone reserves no memory.
       constexpr std::size_t kStep = 64 * 1024;
       want = std::min<std::size_t>(length_ - have_, kStep);
