@@ -79,6 +79,7 @@ class SimTransport final : public spi::Transport {
   spi::TransportCapabilities capabilities() const override {
     spi::TransportCapabilities capabilities;
     capabilities.one_process = true;
+    capabilities.test_only = true;
     capabilities.wide_area = true;
     return capabilities;
   }
