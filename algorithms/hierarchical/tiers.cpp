@@ -134,9 +134,9 @@ int Tiers::leader_of(const Unit& unit) const {
   int leader = -1;
   for (const int child : unit.children) {
     const int candidate = this->unit(child).partition.front().rank;
+    const bool as_able = leader < 0 || carries(candidate) || !carries(leader);
     const bool better = leader < 0 || (!carries(leader) && carries(candidate));
-    const bool preferred = candidate == options_.preferred_leader && (carries(candidate) || !carries(leader));
-    if (better || preferred) leader = candidate;
+    if (better || (as_able && candidate == options_.preferred_leader)) leader = candidate;
   }
   return leader;
 }
