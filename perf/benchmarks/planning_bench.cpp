@@ -57,7 +57,8 @@ void plan_once(benchmark::State& state, Collective kind, std::size_t bytes) {
   state.SetLabel(chosen);
   state.counters["promise_ms"] = promise_ms(ranks);
   // Inverted because the rate of iterations is what the library divides by time.
-  state.counters["times_faster"] = benchmark::Counter(promise_ms(ranks) * 1e-3, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["times_faster"] =
+      benchmark::Counter(promise_ms(ranks) * 1e-3, benchmark::Counter::kIsIterationInvariantRate);
 }
 
 void cached(benchmark::State& state) {
@@ -79,13 +80,41 @@ void bound_table(benchmark::State& state) {
 
 constexpr std::size_t kMi = std::size_t{1} << 20;
 
-BENCHMARK_CAPTURE(plan_once, allreduce_64MiB, Collective::kAllReduce, 64 * kMi)->Arg(8)->Arg(64)->Arg(1024)->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(plan_once, allreduce_4KiB, Collective::kAllReduce, 4096)->Arg(8)->Arg(64)->Arg(1024)->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(plan_once, allgather_1MiB, Collective::kAllGather, kMi)->Arg(8)->Arg(64)->Arg(1024)->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(plan_once, reduce_scatter_1MiB, Collective::kReduceScatter, kMi)->Arg(8)->Arg(64)->Arg(1024)->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(plan_once, broadcast_64MiB, Collective::kBroadcast, 64 * kMi)->Arg(8)->Arg(64)->Arg(1024)->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(plan_once, alltoall_64KiB, Collective::kAllToAll, 65536)->Arg(8)->Arg(64)->Arg(1024)->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(plan_once, barrier, Collective::kBarrier, 0)->Arg(8)->Arg(64)->Arg(1024)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(plan_once, allreduce_64MiB, Collective::kAllReduce, 64 * kMi)
+    ->Arg(8)
+    ->Arg(64)
+    ->Arg(1024)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(plan_once, allreduce_4KiB, Collective::kAllReduce, 4096)
+    ->Arg(8)
+    ->Arg(64)
+    ->Arg(1024)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(plan_once, allgather_1MiB, Collective::kAllGather, kMi)
+    ->Arg(8)
+    ->Arg(64)
+    ->Arg(1024)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(plan_once, reduce_scatter_1MiB, Collective::kReduceScatter, kMi)
+    ->Arg(8)
+    ->Arg(64)
+    ->Arg(1024)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(plan_once, broadcast_64MiB, Collective::kBroadcast, 64 * kMi)
+    ->Arg(8)
+    ->Arg(64)
+    ->Arg(1024)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(plan_once, alltoall_64KiB, Collective::kAllToAll, 65536)
+    ->Arg(8)
+    ->Arg(64)
+    ->Arg(1024)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(plan_once, barrier, Collective::kBarrier, 0)
+    ->Arg(8)
+    ->Arg(64)
+    ->Arg(1024)
+    ->Unit(benchmark::kMillisecond);
 BENCHMARK(cached)->Arg(8)->Arg(1024)->Unit(benchmark::kMicrosecond);
 BENCHMARK(bound_table)->Arg(8)->Arg(64)->Arg(1024)->Unit(benchmark::kMillisecond);
 

@@ -43,8 +43,9 @@ Status explain(const ExplainRequest& request) {
 }  // namespace
 
 void add_explain(CLI::App& app, int& exit_code) {
-  CLI::App* command = app.add_subcommand("explain", "Print the plan for a collective, its predicted time per phase, the bytes per "
-                                                    "link, the bound, and the rejected candidates");
+  CLI::App* command = app.add_subcommand("explain",
+                                         "Print the plan for a collective, its predicted time per phase, the bytes per "
+                                         "link, the bound, and the rejected candidates");
   auto request = std::make_shared<ExplainRequest>();  // second owner: the callback, which runs after this returns
   request->plan.add_to(*command);
   command->add_flag("--json", request->json, "JSON instead of a page");

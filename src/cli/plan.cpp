@@ -23,14 +23,16 @@ struct PrintRequest {
 
 void print_header(const Plan& plan, const Cluster& cluster) {
   const Decision& decision = plan.decision;
-  fmt::print("# {} {}: {} chunks, {} in flight, digest {:016x}\n# {}\n", name_of(decision.shape.kind), decision.full_name(),
-             decision.chunks, decision.window, decision.digest, cluster.describe(plan.schedule.rank));
+  fmt::print("# {} {}: {} chunks, {} in flight, digest {:016x}\n# {}\n", name_of(decision.shape.kind),
+             decision.full_name(), decision.chunks, decision.window, decision.digest,
+             cluster.describe(plan.schedule.rank));
   for (std::size_t c = 0; c < plan.channels.size(); ++c) {
     const ChannelPlan& use = plan.channels[c];
     const bool paced = use.rate_bytes_per_second > 0;
-    fmt::print("# channel {} to {}: {}, {}, window {}, lanes {}\n", c, cluster.describe(plan.schedule.channels[c].peer),
-               name_of(plan.schedule.channels[c].tier), paced ? planner::rate_text(use.rate_bytes_per_second) : "unpaced",
-               use.window_bytes > 0 ? planner::bytes_text(static_cast<double>(use.window_bytes)) : "default", use.lanes);
+    fmt::print(
+        "# channel {} to {}: {}, {}, window {}, lanes {}\n", c, cluster.describe(plan.schedule.channels[c].peer),
+        name_of(plan.schedule.channels[c].tier), paced ? planner::rate_text(use.rate_bytes_per_second) : "unpaced",
+        use.window_bytes > 0 ? planner::bytes_text(static_cast<double>(use.window_bytes)) : "default", use.lanes);
   }
 }
 

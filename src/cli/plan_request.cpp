@@ -14,8 +14,9 @@ namespace {
 
 /// 65536, 64K, 64KiB, 1G: powers of 1024, as nccl-tests reads sizes.
 Result<std::size_t> parse_size(std::string_view text) {
-  const Status wrong(StatusCode::kInvalidArgument,
-                     fmt::format("--size {}: expected bytes with an optional K, M, G or T (powers of 1024), such as 64M", text));
+  const Status wrong(
+      StatusCode::kInvalidArgument,
+      fmt::format("--size {}: expected bytes with an optional K, M, G or T (powers of 1024), such as 64M", text));
   std::uint64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc()) return wrong;
@@ -35,11 +36,17 @@ Result<std::size_t> parse_size(std::string_view text) {
 
 void PlanRequest::add_to(CLI::App& command) {
   command.add_option("--topology", topology, "Topology file (docs/topology.md)")->required();
-  command.add_option("--collective", collective, "allreduce, allgather, reduce_scatter, broadcast, reduce, gather, scatter, alltoall or barrier")
+  command
+      .add_option("--collective", collective,
+                  "allreduce, allgather, reduce_scatter, broadcast, reduce, gather, scatter, alltoall or barrier")
       ->capture_default_str();
-  command.add_option("--size", size, "Bytes of the larger buffer of one rank; K, M, G are powers of 1024")->capture_default_str();
-  command.add_option("--algorithm", algorithm, "Force one: name, name:variant, or collective=name, separated by commas");
-  command.add_option("--ranks-per-host", ranks_per_host, "Ranks on every host")->capture_default_str()->check(CLI::Range(1, 4096));
+  command.add_option("--size", size, "Bytes of the larger buffer of one rank; K, M, G are powers of 1024")
+      ->capture_default_str();
+  command.add_option("--algorithm", algorithm,
+                     "Force one: name, name:variant, or collective=name, separated by commas");
+  command.add_option("--ranks-per-host", ranks_per_host, "Ranks on every host")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 4096));
   command.add_option("--root", root, "Root of broadcast, reduce, gather and scatter")->capture_default_str();
 }
 
@@ -52,7 +59,8 @@ Result<CollectiveShape> PlanRequest::shape() const {
   const auto kind = parse_collective(collective);
   if (!kind) {
     std::string known;
-    for (int k = 0; k < kCollectiveCount; ++k) known += fmt::format("{}{}", k == 0 ? "" : ", ", name_of(static_cast<Collective>(k)));
+    for (int k = 0; k < kCollectiveCount; ++k)
+      known += fmt::format("{}{}", k == 0 ? "" : ", ", name_of(static_cast<Collective>(k)));
     return Status(StatusCode::kInvalidArgument, fmt::format("--collective {}: expected one of {}", collective, known));
   }
   CollectiveShape made;

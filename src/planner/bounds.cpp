@@ -79,14 +79,16 @@ void BoundTable::find_shortest_paths() {
   for (std::size_t r = 0; r < n; ++r) wan_latency_[r * n + r] = 0;
   for (const WanLink& link : topology.wan) {
     double& known = wan_latency_[index(link.from) * n + index(link.to)];
-    const Latency uplinks = topology.regions[index(link.from)].uplink_latency + topology.regions[index(link.to)].uplink_latency;
+    const Latency uplinks =
+        topology.regions[index(link.from)].uplink_latency + topology.regions[index(link.to)].uplink_latency;
     known = std::min(known, (link.latency + uplinks).count());
   }
   for (std::size_t via = 0; via < n; ++via) {
     if (!populated[via]) continue;  // nobody there to pass anything on
     for (std::size_t from = 0; from < n; ++from) {
       for (std::size_t to = 0; to < n; ++to) {
-        wan_latency_[from * n + to] = std::min(wan_latency_[from * n + to], wan_latency_[from * n + via] + wan_latency_[via * n + to]);
+        wan_latency_[from * n + to] =
+            std::min(wan_latency_[from * n + to], wan_latency_[from * n + via] + wan_latency_[via * n + to]);
       }
     }
   }
@@ -97,8 +99,10 @@ double BoundTable::shortest(int from_host, int to_host) const {
   const Host& x = topology.hosts[index(from_host)];
   const Host& y = topology.hosts[index(to_host)];
   double seconds = wan_latency_[index(x.region) * topology.regions.size() + index(y.region)];
-  if (x.rack != y.rack) seconds += (topology.racks[index(x.rack)].uplink_latency + topology.racks[index(y.rack)].uplink_latency).count();
-  if (x.site != y.site) seconds += (topology.sites[index(x.site)].uplink_latency + topology.sites[index(y.site)].uplink_latency).count();
+  if (x.rack != y.rack)
+    seconds += (topology.racks[index(x.rack)].uplink_latency + topology.racks[index(y.rack)].uplink_latency).count();
+  if (x.site != y.site)
+    seconds += (topology.sites[index(x.site)].uplink_latency + topology.sites[index(y.site)].uplink_latency).count();
   return seconds;
 }
 
@@ -144,7 +148,7 @@ void BoundTable::add_host_cuts() {
   add_partition_of(blocks, fmt::format("routing over {} hosts", blocks.size()));
 }
 
-void BoundTable::add_group_cuts(const std::vector<Group>& groups, int Host::*group_of, const char* what) {
+void BoundTable::add_group_cuts(const std::vector<Group>& groups, int Host::* group_of, const char* what) {
   const Topology& topology = cluster_->topology;
   std::vector<Cut> blocks;
   for (std::size_t g = 0; g < groups.size(); ++g) {
@@ -250,7 +254,8 @@ void BoundTable::add_region_cuts() {
   std::vector<int> regions;  // those with ranks
   for (std::size_t h = 0; h < ranks_on_.size(); ++h) {
     const int region = cluster_->topology.hosts[h].region;
-    if (ranks_on_[h] > 0 && std::find(regions.begin(), regions.end(), region) == regions.end()) regions.push_back(region);
+    if (ranks_on_[h] > 0 && std::find(regions.begin(), regions.end(), region) == regions.end())
+      regions.push_back(region);
   }
   std::sort(regions.begin(), regions.end());
   if (regions.size() < 2 || regions.size() > 32) return;
@@ -266,7 +271,8 @@ void BoundTable::add_region_cuts() {
     in[subset] = region_capacity(subset, regions, false);
     // The rest of the regions is the same cut seen from the other side: the smaller side has the shorter name.
     const auto inside = static_cast<std::size_t>(std::popcount(subset));
-    if (inside * 2 < regions.size() || (inside * 2 == regions.size() && (subset & 1U) != 0)) add_region_subset(subset, regions);
+    if (inside * 2 < regions.size() || (inside * 2 == regions.size() && (subset & 1U) != 0))
+      add_region_subset(subset, regions);
   }
   add_region_partitions(regions, out, in);
 }
@@ -290,7 +296,8 @@ void BoundTable::add_region_partitions(const std::vector<int>& regions, const st
     std::string name = fmt::format("routing over {} regions", blocks);
     if (blocks < n) {
       name = "routing over regions";
-      for (std::size_t b = 0; b < blocks; ++b) name += fmt::format(" {{{}}}", region_names(cluster_->topology, members[b], regions));
+      for (std::size_t b = 0; b < blocks; ++b)
+        name += fmt::format(" {{{}}}", region_names(cluster_->topology, members[b], regions));
     }
     known = {std::move(name), static_cast<int>(blocks), capacity};
   };
@@ -307,7 +314,8 @@ void BoundTable::add_region_partitions(const std::vector<int>& regions, const st
   };
   assign(assign, 0, 0);
   for (Partition& partition : tightest) {
-    if (partition.blocks != 0 && partition.capacity > 0 && partition.capacity != kUnknown) partitions_.push_back(std::move(partition));
+    if (partition.blocks != 0 && partition.capacity > 0 && partition.capacity != kUnknown)
+      partitions_.push_back(std::move(partition));
   }
 }
 
@@ -342,10 +350,12 @@ Bound BoundTable::bound(const CollectiveShape& shape, double block_bytes) const 
   for (const Cut& cut : cuts_) {
     const Need blocks = need(shape, cut.ranks, cluster_->size(), cut.hosts[index(root_host)]);
     if (blocks.out > 0 && cut.out != kUnknown) {
-      raise(least, blocks.out * block_bytes / cut.out + cut.out_latency, fmt::format("{} out: {}", cut.name, rate_text(cut.out)));
+      raise(least, blocks.out * block_bytes / cut.out + cut.out_latency,
+            fmt::format("{} out: {}", cut.name, rate_text(cut.out)));
     }
     if (blocks.in > 0 && cut.in != kUnknown) {
-      raise(least, blocks.in * block_bytes / cut.in + cut.in_latency, fmt::format("{} in: {}", cut.name, rate_text(cut.in)));
+      raise(least, blocks.in * block_bytes / cut.in + cut.in_latency,
+            fmt::format("{} in: {}", cut.name, rate_text(cut.in)));
     }
   }
   if (shape.kind != Collective::kAllReduce) return least;

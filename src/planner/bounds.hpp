@@ -40,10 +40,11 @@ class BoundTable {
   };
 
   void add_host_cuts();
-  void add_group_cuts(const std::vector<Group>& groups, int Host::*group_of, const char* what);
+  void add_group_cuts(const std::vector<Group>& groups, int Host::* group_of, const char* what);
   void add_region_cuts();
   void add_region_subset(std::uint32_t subset, const std::vector<int>& regions);
-  void add_region_partitions(const std::vector<int>& regions, const std::vector<double>& out, const std::vector<double>& in);
+  void add_region_partitions(const std::vector<int>& regions, const std::vector<double>& out,
+                             const std::vector<double>& in);
   void add_partition_of(const std::vector<Cut>& blocks, std::string name);
   void add_cut(Cut cut);
   double least_latency(const std::vector<bool>& from_hosts, bool outwards) const;
@@ -59,9 +60,9 @@ class BoundTable {
   Bound longest_shortest_path(int root_host, bool to_root) const;
 
   const Cluster* cluster_;
-  std::vector<int> ranks_on_;       ///< per host
-  std::vector<double> wan_latency_; ///< shortest paths, [from region * regions + to region]; infinity: none
-  Bound everybody_;  ///< latency between all hosts
+  std::vector<int> ranks_on_;        ///< per host
+  std::vector<double> wan_latency_;  ///< shortest paths, [from region * regions + to region]; infinity: none
+  Bound everybody_;                  ///< latency between all hosts
   std::vector<Cut> cuts_;
   std::vector<Partition> partitions_;
 };

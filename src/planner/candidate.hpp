@@ -43,7 +43,7 @@ struct Planner::ShapeState {
   CollectiveShape shape;
   Forced forced;
   std::vector<std::unique_ptr<Candidate>> candidates;
-  std::map<std::size_t, Decision> decisions;  ///< by size bucket
+  std::map<std::size_t, Decision> decisions;                                 ///< by size bucket
   std::map<std::pair<std::size_t, int>, std::shared_ptr<const Plan>> plans;  ///< by size bucket and rank
 };
 

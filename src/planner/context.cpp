@@ -37,8 +37,15 @@ void add(Hasher& hash, const CostParameters& p) {
   for (const double seconds : p.message_seconds) hash.add(seconds);
   hash.add(p.payload_fraction).add(p.deep_buffer_margin).add(p.shallow_buffer_margin).add(p.window_headroom);
   hash.add(p.lane_bytes_per_second).add(p.fast_nic_bytes_per_second).add(p.max_lanes);
-  hash.add(std::uint64_t{p.max_chunks}).add(std::uint64_t{p.max_chunk_bytes}).add(std::uint64_t{p.min_piece_bytes});
-  hash.add(p.chunking_gain).add(p.tie).add(std::uint64_t{p.min_window}).add(p.window_margin).add(std::uint64_t{p.scratch_bytes});
+  hash.add(std::uint64_t{p.max_chunks})
+      .add(std::uint64_t{p.max_chunk_bytes})
+      .add(std::uint64_t{p.max_host_chunk_bytes})
+      .add(std::uint64_t{p.min_piece_bytes});
+  hash.add(p.chunking_gain)
+      .add(p.tie)
+      .add(std::uint64_t{p.min_window})
+      .add(p.window_margin)
+      .add(std::uint64_t{p.scratch_bytes});
   hash.add(std::uint64_t{p.max_flows}).add(std::uint64_t{p.max_priced_flows});
 }
 

@@ -23,7 +23,7 @@ struct Hop {
 };
 
 /// Largest sum of hop times over a walk of at most `rounds` hops.
-double longest_walk(std::span<const Hop> hops, double Hop::*weight, int ranks, int rounds) {
+double longest_walk(std::span<const Hop> hops, double Hop::* weight, int ranks, int rounds) {
   double shortest = std::numeric_limits<double>::infinity();
   double longest = 0;
   for (const Hop& hop : hops) {
@@ -53,7 +53,8 @@ bool is_chain(const spi::Stage& stage, int ranks) {
   if (!stage.chained) return false;
   std::vector<bool> receives(index(ranks), false);
   for (const spi::StageFlow& flow : stage.flows) receives[index(flow.to)] = true;
-  return std::any_of(stage.flows.begin(), stage.flows.end(), [&](const spi::StageFlow& flow) { return !receives[index(flow.from)]; });
+  return std::any_of(stage.flows.begin(), stage.flows.end(),
+                     [&](const spi::StageFlow& flow) { return !receives[index(flow.from)]; });
 }
 
 /// Collects loads by resource without clearing the whole table for each stage.
@@ -102,8 +103,14 @@ Status no_direct_link(const Cluster& cluster, int from, int to) {
 class Profiler {
  public:
   Profiler(const Network& network, const CostParameters& parameters)
-      : network_(network), parameters_(parameters), ranks_(network.cluster().size()), loads_(network.size()),
-        totals_(network.size()), busy_(index(ranks_)), busy_total_(index(ranks_), 0), received_(index(ranks_), 0) {
+      : network_(network),
+        parameters_(parameters),
+        ranks_(network.cluster().size()),
+        loads_(network.size()),
+        totals_(network.size()),
+        busy_(index(ranks_)),
+        busy_total_(index(ranks_), 0),
+        received_(index(ranks_), 0) {
     profile_.smallest_piece = std::numeric_limits<double>::infinity();
   }
 
@@ -112,13 +119,15 @@ class Profiler {
     longest_hop_ = 0;
     std::fill(busy_.begin(), busy_.end(), 0.0);
     const bool chain = is_chain(stage, ranks_);
-    for (const spi::StageFlow& flow : stage.flows) LONGSPAN_TRY(add(flow, stage.chained && !chain ? stage.rounds : 1, stage.chained));
+    for (const spi::StageFlow& flow : stage.flows)
+      LONGSPAN_TRY(add(flow, stage.chained && !chain ? stage.rounds : 1, stage.chained));
 
     StageProfile made;
     made.name = stage.name;
     made.loads = loads_.take();
     made.reduce_share = stage.reduce_share;
-    made.latency_seconds = stage.chained ? longest_walk(hops_, &Hop::seconds, ranks_, stage.rounds) : longest_hop_ * stage.rounds;
+    made.latency_seconds =
+        stage.chained ? longest_walk(hops_, &Hop::seconds, ranks_, stage.rounds) : longest_hop_ * stage.rounds;
     if (chain) made.walk_seconds_per_byte = longest_walk(hops_, &Hop::seconds_per_byte, ranks_, stage.rounds);
     made.message_seconds = busy_.empty() ? 0 : *std::max_element(busy_.begin(), busy_.end());
     for (std::size_t rank = 0; rank < busy_.size(); ++rank) busy_total_[rank] += busy_[rank];
@@ -150,7 +159,8 @@ class Profiler {
     longest_hop_ = std::max(longest_hop_, hop);
     if (chained) {
       double slowest = 0;
-      for (std::uint32_t i = 0; i < path.count; ++i) slowest = std::max(slowest, flow.share / network_.capacity(path.resources[i]));
+      for (std::uint32_t i = 0; i < path.count; ++i)
+        slowest = std::max(slowest, flow.share / network_.capacity(path.resources[i]));
       hops_.push_back({flow.from, flow.to, hop, slowest});
     }
     if (flow.share > 0) profile_.smallest_piece = std::min(profile_.smallest_piece, flow.share / messages);
@@ -194,7 +204,8 @@ Busiest busiest(const Network& network, std::span<const Load> loads, double mess
   return found;
 }
 
-Busiest busiest(const Network& network, const StageProfile& stage, const CostParameters& parameters, double chunk_bytes) {
+Busiest busiest(const Network& network, const StageProfile& stage, const CostParameters& parameters,
+                double chunk_bytes) {
   Busiest found = busiest(network, stage.loads, stage.message_seconds, stage.reduce_share, parameters, chunk_bytes);
   found.seconds = std::max(found.seconds, stage.walk_seconds_per_byte * chunk_bytes);
   return found;
@@ -202,13 +213,15 @@ Busiest busiest(const Network& network, const StageProfile& stage, const CostPar
 
 double max_wan_rate(const Network& network) {
   double fastest = 0;
-  for (std::size_t w = 0; w < network.cluster().topology.wan.size(); ++w) fastest = std::max(fastest, network.wan_budget(w));
+  for (std::size_t w = 0; w < network.cluster().topology.wan.size(); ++w)
+    fastest = std::max(fastest, network.wan_budget(w));
   return fastest;
 }
 
 }  // namespace
 
-Result<Profile> make_profile(const Network& network, std::span<const spi::Stage> stages, const CostParameters& parameters) {
+Result<Profile> make_profile(const Network& network, std::span<const spi::Stage> stages,
+                             const CostParameters& parameters) {
   Profiler profiler(network, parameters);
   for (const spi::Stage& stage : stages) LONGSPAN_TRY(profiler.add(stage));
   return profiler.take();
@@ -233,12 +246,18 @@ std::uint32_t best_chunks(const Network& network, const Profile& profile, const 
                           double block_bytes, bool chunkable) {
   if (!chunkable || profile.smallest_piece <= 0) return 1;
   const double smallest = static_cast<double>(parameters.min_piece_bytes);
-  const double largest = static_cast<double>(parameters.max_chunk_bytes);
-  const auto seconds_of = [&](std::uint32_t chunks) { return price(network, profile, parameters, block_bytes, chunks).seconds; };
+  const bool one_host = std::all_of(profile.loads.begin(), profile.loads.end(), [&](const Load& load) {
+    return network.kind(load.resource) == ResourceKind::kMemory;
+  });
+  const double largest = static_cast<double>(one_host ? parameters.max_host_chunk_bytes : parameters.max_chunk_bytes);
+  const auto seconds_of = [&](std::uint32_t chunks) {
+    return price(network, profile, parameters, block_bytes, chunks).seconds;
+  };
   const auto too_large = [&](std::uint32_t chunks) { return block_bytes / chunks > largest; };
   std::uint32_t most = 1;
   double least = seconds_of(1);
-  while (profile.smallest_piece * block_bytes / (2.0 * most) >= smallest && (most < parameters.max_chunks || too_large(most))) {
+  while (profile.smallest_piece * block_bytes / (2.0 * most) >= smallest &&
+         (most < parameters.max_chunks || too_large(most))) {
     most *= 2;
     least = std::min(least, seconds_of(most));
   }

@@ -24,8 +24,8 @@ struct Load {
 struct StageProfile {
   std::string name;
   std::vector<Load> loads;
-  double latency_seconds = 0;   ///< of its rounds, incl. per-message time
-  double message_seconds = 0;   ///< per chunk, of the rank with the most messages
+  double latency_seconds = 0;  ///< of its rounds, incl. per-message time
+  double message_seconds = 0;  ///< per chunk, of the rank with the most messages
   double reduce_share = 0;
   /// A chain of ranks that each pass on what they got: one chunk takes the sum of the hops, per byte of a block.
   double walk_seconds_per_byte = 0;
@@ -34,17 +34,19 @@ struct StageProfile {
 /// A candidate without its flows.
 struct Profile {
   std::vector<StageProfile> stages;
-  std::vector<Load> loads;        ///< summed over the stages: the same NIC carries reduce-scatter, WAN and allgather
-  double message_seconds = 0;     ///< per chunk, summed over the stages, of the busiest rank
-  double reduce_share = 0;        ///< summed over the stages
-  double smallest_piece = 0;      ///< share of the smallest message; 0: no bytes at all
-  double received_share = 0;      ///< of the rank that receives most: no rank needs more scratch
-  double longest_rtt = 0;         ///< of the WAN flows
-  int not_a_gateway = -1;         ///< the first rank whose host is no gateway and that still sends or receives across
+  std::vector<Load> loads;     ///< summed over the stages: the same NIC carries reduce-scatter, WAN and allgather
+  double message_seconds = 0;  ///< per chunk, summed over the stages, of the busiest rank
+  double reduce_share = 0;     ///< summed over the stages
+  double smallest_piece = 0;   ///< share of the smallest message; 0: no bytes at all
+  double received_share = 0;   ///< of the rank that receives most: no rank needs more scratch
+  double longest_rtt = 0;      ///< of the WAN flows
+  int not_a_gateway = -1;      ///< the first rank whose host is no gateway and that still sends or receives across
 };
 
-/// Sums up an algorithm's stages. kUnsupported, naming the two regions, when a flow needs a WAN link that does not exist.
-Result<Profile> make_profile(const Network& network, std::span<const spi::Stage> stages, const CostParameters& parameters);
+/// Sums up an algorithm's stages. kUnsupported, naming the two regions, when a flow needs a WAN link that does not
+/// exist.
+Result<Profile> make_profile(const Network& network, std::span<const spi::Stage> stages,
+                             const CostParameters& parameters);
 
 /// T = sum of the stages' chunk times and latencies + (K - 1) x the time of the busiest resource, which is charged with
 /// what all stages put on it.

@@ -27,13 +27,15 @@ std::vector<Rejected> Planner::rejected(ShapeState& state, const Decision& decis
         entry.reason = fmt::format("{:.{}f} x the chosen time", times, times < 1.1 ? 3 : 2);
       }
       const int rank = candidate->profile->not_a_gateway;
-      if (rank >= 0) entry.reason += fmt::format("; {} would cross regions, but its host is no gateway", cluster_.describe(rank));
+      if (rank >= 0)
+        entry.reason += fmt::format("; {} would cross regions, but its host is no gateway", cluster_.describe(rank));
       if (!state.forced.algorithm.empty()) entry.reason += fmt::format("; {} was forced", state.forced.text());
     }
     list.push_back(std::move(entry));
   }
   const auto rank_of = [](const Rejected& r) { return r.predicted_seconds < 0 ? 1e300 : r.predicted_seconds; };
-  std::stable_sort(list.begin(), list.end(), [&](const Rejected& a, const Rejected& b) { return rank_of(a) < rank_of(b); });
+  std::stable_sort(list.begin(), list.end(),
+                   [&](const Rejected& a, const Rejected& b) { return rank_of(a) < rank_of(b); });
   return list;
 }
 
@@ -70,7 +72,8 @@ Result<Explanation> Planner::explain(const CollectiveShape& shape, std::size_t b
   LONGSPAN_ASSIGN(Candidate * chosen, find(*state, explanation.decision));
   explanation.block_bytes = static_cast<double>(block_bytes);
   if (chosen->profile) {
-    explanation.phases = phase_costs(network_, *chosen->profile, options_.parameters, explanation.block_bytes, explanation.decision.chunks);
+    explanation.phases = phase_costs(network_, *chosen->profile, options_.parameters, explanation.block_bytes,
+                                     explanation.decision.chunks);
     explanation.links = link_loads(network_, *chosen->profile, explanation.block_bytes);
   }
   explanation.bound = bounds().bound(state->shape, explanation.block_bytes);

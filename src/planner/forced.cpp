@@ -17,9 +17,11 @@ Result<Forced> forced_for(std::string_view options, Collective kind) {
     if (equals != std::string_view::npos) {
       only = parse_collective(item.substr(0, equals));
       if (!only) {
-        return Status(StatusCode::kInvalidArgument,
-                      fmt::format("forced algorithm \"{}\": no collective is called \"{}\"; write allreduce=ring, or ring for all",
-                                  item, item.substr(0, equals)));
+        return Status(
+            StatusCode::kInvalidArgument,
+            fmt::format(
+                "forced algorithm \"{}\": no collective is called \"{}\"; write allreduce=ring, or ring for all", item,
+                item.substr(0, equals)));
       }
       item.remove_prefix(equals + 1);
     }
@@ -29,7 +31,8 @@ Result<Forced> forced_for(std::string_view options, Collective kind) {
     parsed.any_variant = colon == std::string_view::npos;
     if (!parsed.any_variant) parsed.variant = std::string(item.substr(colon + 1));
     if (parsed.algorithm.empty()) {
-      return Status(StatusCode::kInvalidArgument, "a forced algorithm has no name; write name, name:variant or collective=name");
+      return Status(StatusCode::kInvalidArgument,
+                    "a forced algorithm has no name; write name, name:variant or collective=name");
     }
     if (only && *only == kind) {
       own = std::move(parsed);

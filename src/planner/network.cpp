@@ -29,7 +29,8 @@ Network::Network(const Cluster& cluster, const CostParameters& parameters)
   for (std::size_t h = 0; h < topology.hosts.size(); ++h) add(0, parameters.host_memory_bytes_per_second);
   for (std::size_t direction = 1; direction <= 2; ++direction) {
     first_[direction] = capacities_.size();
-    for (const Host& host : topology.hosts) add(stated_of(host.nic), parameters.nic_bytes_per_second * payload_fraction_);
+    for (const Host& host : topology.hosts)
+      add(stated_of(host.nic), parameters.nic_bytes_per_second * payload_fraction_);
   }
   add_groups(topology.racks, 3);
   add_groups(topology.sites, 5);
@@ -72,7 +73,8 @@ std::string Network::name(std::uint32_t resource) const {
   const Topology& topology = cluster_->topology;
   const auto group = [index](const std::vector<Group>& groups, const char* what, const char* direction) {
     const std::string& given = groups[index].name;
-    return given.empty() ? fmt::format("{} #{} {}", what, index, direction) : fmt::format("{} {} {}", what, given, direction);
+    return given.empty() ? fmt::format("{} #{} {}", what, index, direction)
+                         : fmt::format("{} {} {}", what, given, direction);
   };
   switch (of) {
     case ResourceKind::kMemory: return fmt::format("memory {}", topology.hosts[index].name);
@@ -93,7 +95,9 @@ std::string Network::name(std::uint32_t resource) const {
 
 void Network::cross(Path& path, const std::vector<Group>& groups, ResourceKind out, int from, int to) const {
   if (from == to) return;
-  path.latency_seconds += (groups[static_cast<std::size_t>(from)].uplink_latency + groups[static_cast<std::size_t>(to)].uplink_latency).count();
+  path.latency_seconds +=
+      (groups[static_cast<std::size_t>(from)].uplink_latency + groups[static_cast<std::size_t>(to)].uplink_latency)
+          .count();
   const auto in = static_cast<ResourceKind>(static_cast<int>(out) + 1);
   for (const std::uint32_t resource : {id(out, from), id(in, to)}) {
     if (stated_[resource] > 0) path.resources[path.count++] = resource;
@@ -119,7 +123,8 @@ Network::Path Network::path(int from_rank, int to_rank) const {
   cross(path, topology.sites, ResourceKind::kSiteOut, x.site, y.site);
   cross(path, topology.regions, ResourceKind::kRegionOut, x.region, y.region);
   if (x.region == y.region) return path;
-  path.wan = wan_index_[static_cast<std::size_t>(x.region) * topology.regions.size() + static_cast<std::size_t>(y.region)];
+  path.wan =
+      wan_index_[static_cast<std::size_t>(x.region) * topology.regions.size() + static_cast<std::size_t>(y.region)];
   path.reachable = path.wan >= 0;
   if (path.reachable) {
     const auto wan = static_cast<std::size_t>(path.wan);

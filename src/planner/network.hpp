@@ -13,7 +13,16 @@ namespace longspan::planner {
 
 /// What flows compete for. "Out" is what all inside send, "in" what they receive.
 enum class ResourceKind : std::uint8_t {
-  kMemory, kNicOut, kNicIn, kRackOut, kRackIn, kSiteOut, kSiteIn, kRegionOut, kRegionIn, kWan,
+  kMemory,
+  kNicOut,
+  kNicIn,
+  kRackOut,
+  kRackIn,
+  kSiteOut,
+  kSiteIn,
+  kRegionOut,
+  kRegionIn,
+  kWan,
 };
 
 /// The resources of a cluster, numbered densely, and which of them a flow between two ranks uses. Pure data.

@@ -20,8 +20,8 @@ constexpr std::size_t kMaxPlansPerShape = 64;
 Status check(const CollectiveShape& shape, const Cluster& cluster) {
   if (cluster.size() == 0) return Status(StatusCode::kInvalidArgument, "no ranks to plan for");
   if (has_root(shape.kind) && (shape.root < 0 || shape.root >= cluster.size())) {
-    return Status(StatusCode::kInvalidArgument, fmt::format("{} from or to root {}: ranks are 0 to {}", name_of(shape.kind),
-                                                            shape.root, cluster.size() - 1));
+    return Status(StatusCode::kInvalidArgument, fmt::format("{} from or to root {}: ranks are 0 to {}",
+                                                            name_of(shape.kind), shape.root, cluster.size() - 1));
   }
   return {};
 }
@@ -38,8 +38,11 @@ std::size_t size_bucket(std::size_t bytes) noexcept {
 }
 
 Planner::Planner(Cluster cluster, std::span<const spi::Algorithm* const> algorithms, PlannerOptions options)
-    : cluster_(std::move(cluster)), algorithms_(algorithms.begin(), algorithms.end()), options_(std::move(options)),
-      network_(cluster_, options_.parameters), context_(context_digest(cluster_, algorithms_, options_)) {}
+    : cluster_(std::move(cluster)),
+      algorithms_(algorithms.begin(), algorithms.end()),
+      options_(std::move(options)),
+      network_(cluster_, options_.parameters),
+      context_(context_digest(cluster_, algorithms_, options_)) {}
 
 Planner::~Planner() = default;
 
@@ -111,17 +114,19 @@ Result<std::vector<Planner::Candidate*>> Planner::eligible(ShapeState& state) {
   }
   if (!why.ok()) return why.with_context(name_of(state.shape.kind));
   if (offered.empty()) {
-    return Status(StatusCode::kUnsupported, fmt::format("no algorithm in this build offers {} on this cluster of {} ranks",
-                                                        name_of(state.shape.kind), cluster_.size()));
+    return Status(StatusCode::kUnsupported,
+                  fmt::format("no algorithm in this build offers {} on this cluster of {} ranks",
+                              name_of(state.shape.kind), cluster_.size()));
   }
-  return Status(StatusCode::kUnsupported, fmt::format("the forced algorithm \"{}\" does not offer {} on this cluster; offered: {}",
-                                                      state.forced.text(), name_of(state.shape.kind), offered));
+  return Status(StatusCode::kUnsupported,
+                fmt::format("the forced algorithm \"{}\" does not offer {} on this cluster; offered: {}",
+                            state.forced.text(), name_of(state.shape.kind), offered));
 }
 
 bool Planner::chunkable(const ShapeState& state, Candidate& candidate) {
   if (!candidate.chunkable) {
-    // Whether some rank's slices span several blocks. Blocks travel together near the root, or else everywhere; the same
-    // ranks are asked on every rank, so that all get the same answer, and plan() checks each rank's own.
+    // Whether some rank's slices span several blocks. Blocks travel together near the root, or else everywhere; the
+    // same ranks are asked on every rank, so that all get the same answer, and plan() checks each rank's own.
     const int n = cluster_.size();
     bool all = true;
     for (const int rank : {state.shape.root, n - 1, n / 2}) {
@@ -136,7 +141,8 @@ Planner::Priced Planner::price_of(const Candidate& candidate, std::size_t bucket
   if (!candidate.profile) return {};
   const auto bytes = static_cast<double>(bucket);
   Priced priced;
-  priced.chunks = best_chunks(network_, *candidate.profile, options_.parameters, bytes, candidate.chunkable.value_or(true));
+  priced.chunks =
+      best_chunks(network_, *candidate.profile, options_.parameters, bytes, candidate.chunkable.value_or(true));
   const Price whole = price(network_, *candidate.profile, options_.parameters, bytes, priced.chunks);
   priced.seconds = whole.seconds;
   priced.busy_seconds = whole.interval_seconds * priced.chunks;
@@ -174,7 +180,10 @@ std::uint64_t Planner::digest_of(const ShapeState& state, const Decision& decisi
   Hasher hash;
   hash.add(context_).add(static_cast<int>(state.shape.kind)).add(state.shape.root);
   hash.add(state.shape.uneven ? 1 : 0).add(state.shape.private_lengths ? 1 : 0).add(std::uint64_t{bucket});
-  hash.add(decision.algorithm).add(decision.variant).add(std::uint64_t{decision.chunks}).add(std::uint64_t{decision.window});
+  hash.add(decision.algorithm)
+      .add(decision.variant)
+      .add(std::uint64_t{decision.chunks})
+      .add(std::uint64_t{decision.window});
   return hash.value();
 }
 
@@ -190,7 +199,8 @@ Result<Decision> Planner::decide_locked(ShapeState& state, std::size_t block_byt
   decision.chunks = chosen.chunks;
   decision.window = 1;
   if (chosen.candidate->profile) {
-    decision.window = window_for(network_, *chosen.candidate->profile, options_.parameters, static_cast<double>(bucket), chosen.chunks);
+    decision.window = window_for(network_, *chosen.candidate->profile, options_.parameters, static_cast<double>(bucket),
+                                 chosen.chunks);
   }
   decision.predicted_seconds = chosen.seconds;
   decision.digest = digest_of(state, decision, bucket);
@@ -200,7 +210,8 @@ Result<Decision> Planner::decide_locked(ShapeState& state, std::size_t block_byt
 
 Result<Planner::Candidate*> Planner::find(ShapeState& state, const Decision& decision) {
   for (const auto& candidate : state.candidates) {
-    if (candidate->algorithm->name() == decision.algorithm && candidate->variant == decision.variant) return candidate.get();
+    if (candidate->algorithm->name() == decision.algorithm && candidate->variant == decision.variant)
+      return candidate.get();
   }
   return Status(StatusCode::kUnsupported, fmt::format("algorithm {}, chosen for {}, is not offered by this build",
                                                       decision.full_name(), name_of(decision.shape.kind)));
@@ -227,9 +238,10 @@ Result<Plan> Planner::plan_locked(ShapeState& state, const Decision& decision, i
   plan.decision = decision;
   plan.schedule = candidate->algorithm->build(state.shape, cluster_, decision.variant, rank);
   if (decision.chunks > 1 && !plan.schedule.chunkable) {
-    return Status(StatusCode::kInternal, fmt::format("{}: {} was to be cut into {} chunks, but its schedule for {} cannot be",
-                                                     name_of(state.shape.kind), decision.full_name(), decision.chunks,
-                                                     cluster_.describe(rank)));
+    return Status(
+        StatusCode::kInternal,
+        fmt::format("{}: {} was to be cut into {} chunks, but its schedule for {} cannot be", name_of(state.shape.kind),
+                    decision.full_name(), decision.chunks, cluster_.describe(rank)));
   }
   const RateTable& table = rates(state, *candidate);
   plan.channels.reserve(plan.schedule.channels.size());

@@ -53,8 +53,9 @@ struct Explanation {
 /// The size that stands for `bytes` in decisions: rounded up to 1, 1.25, 1.5 or 1.75 times a power of two.
 std::size_t size_bucket(std::size_t bytes) noexcept;
 
-/// Chooses how to do a collective. Every rank holds an equal Planner (cluster, algorithms, options) and so decides alike
-/// without talking: all arithmetic is deterministic (see CMakeLists.txt), and nothing depends on the rank that asks.
+/// Chooses how to do a collective. Every rank holds an equal Planner (cluster, algorithms, options) and so decides
+/// alike without talking: all arithmetic is deterministic (see CMakeLists.txt), and nothing depends on the rank that
+/// asks.
 ///
 ///     Planner planner(cluster, spi::all_algorithms(), {});
 ///     LONGSPAN_ASSIGN(auto plan, planner.plan_for({Collective::kAllReduce}, 64 << 20, my_rank));

@@ -16,8 +16,11 @@ bool stated_cap(const Network& network, std::uint32_t resource) {
 }  // namespace
 
 RateTable::RateTable(const Network& network, std::span<const spi::Stage> stages, const CostParameters& parameters)
-    : network_(&network), parameters_(parameters), link_share_(network.cluster().topology.wan.size(), 0),
-      link_flows_(link_share_.size(), 0), scale_(network.size(), 1) {
+    : network_(&network),
+      parameters_(parameters),
+      link_share_(network.cluster().topology.wan.size(), 0),
+      link_flows_(link_share_.size(), 0),
+      scale_(network.size(), 1) {
   const auto each_wan_flow = [&](auto&& visit) {
     for (const spi::Stage& stage : stages) {
       for (const spi::StageFlow& flow : stage.flows) {
@@ -69,7 +72,8 @@ ChannelPlan RateTable::channel(int rank, int peer, double send_share, double rec
   double fastest = std::max(plan.rate_bytes_per_second, back.wan >= 0 ? rate(peer, rank, recv_share) : 0.0);
   if (there.wan < 0 && nic) fastest = nic->bytes_per_second;
   plan.window_bytes = static_cast<std::size_t>(std::ceil(fastest * plan.rtt_seconds * parameters_.window_headroom));
-  plan.lanes = lanes(there.tier, plan.rate_bytes_per_second, plan.rtt_seconds, plan.loss, nic ? nic->bytes_per_second : 0);
+  plan.lanes =
+      lanes(there.tier, plan.rate_bytes_per_second, plan.rtt_seconds, plan.loss, nic ? nic->bytes_per_second : 0);
   return plan;
 }
 

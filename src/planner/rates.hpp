@@ -10,9 +10,9 @@
 
 namespace longspan::planner {
 
-/// How a candidate's flows divide the WAN links: each flow gets the link's budget in proportion to its bytes, so that all
-/// flows of a link end together and their rates add up to no more than the budget; less where a NIC or an uplink would
-/// have to carry more than it can.
+/// How a candidate's flows divide the WAN links: each flow gets the link's budget in proportion to its bytes, so that
+/// all flows of a link end together and their rates add up to no more than the budget; less where a NIC or an uplink
+/// would have to carry more than it can.
 class RateTable {
  public:
   /// Keeps a reference to `network`. All flows must be reachable.

@@ -21,7 +21,9 @@ int blocks_of(const CollectiveShape& shape, int ranks) {
   return most;
 }
 
-std::string plural(std::size_t count, const char* noun) { return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s"); }
+std::string plural(std::size_t count, const char* noun) {
+  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
 
 void add_summary(std::string& text, const Explanation& e) {
   const Decision& d = e.decision;
@@ -46,7 +48,8 @@ void add_phases(std::string& text, const Explanation& e) {
   text += fmt::format("\n  {:<26}{:>12}{:>12}{:>12}  {}\n", "phase", "one chunk", "all", "latency", "slowest");
   for (const PhaseCost& phase : e.phases) {
     text += fmt::format("  {:<26}{:>12}{:>12}{:>12}  {}\n", phase.name, time_text(phase.chunk_seconds),
-                        time_text(phase.chunk_seconds * e.decision.chunks), time_text(phase.latency_seconds), phase.bottleneck);
+                        time_text(phase.chunk_seconds * e.decision.chunks), time_text(phase.latency_seconds),
+                        phase.bottleneck);
   }
 }
 
@@ -69,14 +72,16 @@ void add_links(std::string& text, const Explanation& e) {
 
 void add_flows(std::string& text, const Explanation& e) {
   if (e.flows.empty()) return;
-  text += fmt::format("\n  {:<26}{:>12}{:>16}{:>12}{:>8}\n", "flow between regions", "bytes", "rate", "window", "lanes");
+  text +=
+      fmt::format("\n  {:<26}{:>12}{:>16}{:>12}{:>8}\n", "flow between regions", "bytes", "rate", "window", "lanes");
   std::size_t shown = 0;
   for (const FlowLine& flow : e.flows) {
     if (shown++ == kMaxFlowLinesShown) {
       text += fmt::format("  and {} more\n", e.flow_count - kMaxFlowLinesShown);
       break;
     }
-    text += fmt::format("  {:<26}{:>12}{:>16}{:>12}{:>8}\n", fmt::format("rank {} -> {}  {}", flow.from, flow.to, flow.link.substr(4)),
+    text += fmt::format("  {:<26}{:>12}{:>16}{:>12}{:>8}\n",
+                        fmt::format("rank {} -> {}  {}", flow.from, flow.to, flow.link.substr(4)),
                         bytes_text(flow.bytes), rate_text(flow.channel.rate_bytes_per_second),
                         bytes_text(static_cast<double>(flow.channel.window_bytes)), flow.channel.lanes);
   }
@@ -86,8 +91,9 @@ void add_rejected(std::string& text, const Explanation& e) {
   if (e.rejected.empty()) return;
   text += fmt::format("\n  {:<26}{:>12}  {}\n", "rejected", "predicted", "why");
   for (const Rejected& candidate : e.rejected) {
-    text += fmt::format("  {:<26}{:>12}  {}\n", candidate.name,
-                        candidate.predicted_seconds < 0 ? "-" : time_text(candidate.predicted_seconds), candidate.reason);
+    text +=
+        fmt::format("  {:<26}{:>12}  {}\n", candidate.name,
+                    candidate.predicted_seconds < 0 ? "-" : time_text(candidate.predicted_seconds), candidate.reason);
   }
 }
 
@@ -107,7 +113,8 @@ std::string title_of(const Explanation& e, const Cluster& cluster) {
   for (int rank = 0; rank < cluster.size(); ++rank) regions.insert(cluster.region_of(rank));
   const CollectiveShape& shape = e.decision.shape;
   std::string what(name_of(shape.kind));
-  if (shape.kind != Collective::kBarrier) what += " of " + bytes_text(buffer_bytes(shape, cluster.size(), e.block_bytes));
+  if (shape.kind != Collective::kBarrier)
+    what += " of " + bytes_text(buffer_bytes(shape, cluster.size(), e.block_bytes));
   if (has_root(shape.kind)) what += fmt::format(", root {},", shape.root);
   return fmt::format("{} over {} on {} in {}", what, plural(cluster.host_of_rank.size(), "rank"),
                      plural(hosts.size(), "host"), plural(regions.size(), "region"));

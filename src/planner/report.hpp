@@ -13,8 +13,8 @@ std::string describe(const Explanation& explanation, const Cluster& cluster);
 /// The same for programs: docs/planning.md lists the fields.
 std::string to_json(const Explanation& explanation, const Cluster& cluster);
 
-/// A picture of the regions, their hosts and the links between them, with the plan's bytes per link; the wider a link is
-/// drawn, the longer the plan keeps it busy.
+/// A picture of the regions, their hosts and the links between them, with the plan's bytes per link; the wider a link
+/// is drawn, the longer the plan keeps it busy.
 std::string topology_svg(const Cluster& cluster, const Explanation& explanation);
 
 /// "allreduce of 64 MiB over 4 ranks on 4 hosts in 2 regions".

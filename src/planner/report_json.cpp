@@ -39,22 +39,26 @@ std::string list(const Items& items, Write&& write) {
 }
 
 std::string phase_json(const PhaseCost& p) {
-  return fmt::format(R"({{"name": {}, "chunk_us": {}, "latency_us": {}, "bottleneck": {}}})", quoted(p.name), us(p.chunk_seconds),
-                     us(p.latency_seconds), quoted(p.bottleneck));
+  return fmt::format(R"({{"name": {}, "chunk_us": {}, "latency_us": {}, "bottleneck": {}}})", quoted(p.name),
+                     us(p.chunk_seconds), us(p.latency_seconds), quoted(p.bottleneck));
 }
 
 std::string link_json(const LinkLoad& l) {
-  return fmt::format(R"({{"link": {}, "bytes": {:.0f}, "us": {}}})", quoted(l.link), l.bytes, l.seconds > 0 ? us(l.seconds) : "null");
+  return fmt::format(R"({{"link": {}, "bytes": {:.0f}, "us": {}}})", quoted(l.link), l.bytes,
+                     l.seconds > 0 ? us(l.seconds) : "null");
 }
 
 std::string flow_json(const FlowLine& f) {
   const ChannelPlan& c = f.channel;
-  return fmt::format(R"({{"from": {}, "to": {}, "link": {}, "bytes": {:.0f}, "rate_bytes_per_second": {:.0f}, "window_bytes": {}, "lanes": {}, "rtt_us": {}}})",
-                     f.from, f.to, quoted(f.link), f.bytes, c.rate_bytes_per_second, c.window_bytes, c.lanes, us(c.rtt_seconds));
+  return fmt::format(
+      R"({{"from": {}, "to": {}, "link": {}, "bytes": {:.0f}, "rate_bytes_per_second": {:.0f}, )"
+      R"("window_bytes": {}, "lanes": {}, "rtt_us": {}}})",
+      f.from, f.to, quoted(f.link), f.bytes, c.rate_bytes_per_second, c.window_bytes, c.lanes, us(c.rtt_seconds));
 }
 
 std::string rejected_json(const Rejected& r) {
-  return fmt::format(R"({{"algorithm": {}, "predicted_us": {}, "reason": {}}})", quoted(r.name), us(r.predicted_seconds), quoted(r.reason));
+  return fmt::format(R"({{"algorithm": {}, "predicted_us": {}, "reason": {}}})", quoted(r.name),
+                     us(r.predicted_seconds), quoted(r.reason));
 }
 
 }  // namespace
@@ -62,7 +66,9 @@ std::string rejected_json(const Rejected& r) {
 std::string to_json(const Explanation& e, const Cluster& cluster) {
   const Decision& d = e.decision;
   std::string json = "{\n";
-  const auto field = [&json](const char* name, const std::string& value) { json += fmt::format("  \"{}\": {},\n", name, value); };
+  const auto field = [&json](const char* name, const std::string& value) {
+    json += fmt::format("  \"{}\": {},\n", name, value);
+  };
   field("collective", quoted(name_of(d.shape.kind)));
   field("root", has_root(d.shape.kind) ? fmt::format("{}", d.shape.root) : "null");
   field("ranks", fmt::format("{}", cluster.size()));

@@ -62,7 +62,8 @@ class Picture {
   std::string draw() {
     place_regions();
     std::string head = fmt::format(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 0 {0:.0f} {1:.0f}\" "
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 0 {0:.0f} "
+        "{1:.0f}\" "
         "font-family=\"Inter, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif\">\n"
         "<rect width=\"{0:.0f}\" height=\"{1:.0f}\" fill=\"#fcfcfa\"/>\n",
         width_, height_);
@@ -116,7 +117,8 @@ class Picture {
   }
 
   void text(double x, double y, double size, const char* colour, std::string_view words, const char* more = "") {
-    svg_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" font-size=\"{}\" fill=\"{}\"{}>{}</text>\n", x, y, size, colour, more, escaped(words));
+    svg_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" font-size=\"{}\" fill=\"{}\"{}>{}</text>\n", x, y, size,
+                        colour, more, escaped(words));
   }
 
   void header() {
@@ -139,8 +141,12 @@ class Picture {
     const auto found = loads_.find(link);
     return found == loads_.end() ? 0 : found->second.bytes;
   }
-  const std::string& region_name(int region) const { return cluster_.topology.regions[static_cast<std::size_t>(region)].name; }
-  std::string wan_name(const WanLink& link) const { return fmt::format("wan {}->{}", region_name(link.from), region_name(link.to)); }
+  const std::string& region_name(int region) const {
+    return cluster_.topology.regions[static_cast<std::size_t>(region)].name;
+  }
+  std::string wan_name(const WanLink& link) const {
+    return fmt::format("wan {}->{}", region_name(link.from), region_name(link.to));
+  }
 
   struct Segment {
     Point from, to, normal;
@@ -180,11 +186,12 @@ class Picture {
     const Point along{(at.to.x - at.from.x) / length, (at.to.y - at.from.y) / length};
     const double head = 8 + thick;
     const Point neck{at.to.x - along.x * head, at.to.y - along.y * head};
-    svg_ += fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"{}\" stroke-width=\"{:.1f}\"{}/>\n", at.from.x,
-                        at.from.y, neck.x, neck.y, colour_of(share), thick, share > 0 ? "" : " stroke-dasharray=\"5 5\"");
+    svg_ += fmt::format(
+        "<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"{}\" stroke-width=\"{:.1f}\"{}/>\n",
+        at.from.x, at.from.y, neck.x, neck.y, colour_of(share), thick, share > 0 ? "" : " stroke-dasharray=\"5 5\"");
     const double wide = head * 0.62;
-    svg_ += fmt::format("<polygon points=\"{:.1f},{:.1f} {:.1f},{:.1f} {:.1f},{:.1f}\" fill=\"{}\"/>\n", at.to.x, at.to.y,
-                        neck.x + at.normal.x * wide, neck.y + at.normal.y * wide, neck.x - at.normal.x * wide,
+    svg_ += fmt::format("<polygon points=\"{:.1f},{:.1f} {:.1f},{:.1f} {:.1f},{:.1f}\" fill=\"{}\"/>\n", at.to.x,
+                        at.to.y, neck.x + at.normal.x * wide, neck.y + at.normal.y * wide, neck.x - at.normal.x * wide,
                         neck.y - at.normal.y * wide, colour_of(share));
   }
 
@@ -245,26 +252,31 @@ class Picture {
       if (free(Box{middle.x - wide / 2, middle.y - kHigh / 2, wide, kHigh})) break;
     }
     tags_.push_back(Box{middle.x - wide / 2, middle.y - kHigh / 2, wide, kHigh});
-    svg_ += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{}\" rx=\"9\" fill=\"#fcfcfa\" stroke=\"#ccd6e0\"/>\n",
-                        middle.x - wide / 2, middle.y - kHigh / 2, wide, kHigh);
+    svg_ += fmt::format(
+        "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{}\" rx=\"9\" fill=\"#fcfcfa\" "
+        "stroke=\"#ccd6e0\"/>\n",
+        middle.x - wide / 2, middle.y - kHigh / 2, wide, kHigh);
     lines_at(middle, first, second);
   }
 
   void panel(std::size_t region) {
     const Box& box = panels_[region];
-    svg_ += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{}\" height=\"{}\" rx=\"14\" fill=\"#eef2f6\" stroke=\"#ccd6e0\"/>\n", box.x, box.y,
-                        box.width, box.height);
+    svg_ += fmt::format(
+        "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{}\" height=\"{}\" rx=\"14\" fill=\"#eef2f6\" stroke=\"#ccd6e0\"/>\n",
+        box.x, box.y, box.width, box.height);
     const std::vector<std::size_t> hosts = hosts_of(region);
     int ranks = 0;
     for (const std::size_t host : hosts) ranks += ranks_of(host);
     text(box.x + 16, box.y + 28, 16, "#1d2530", cluster_.topology.regions[region].name, " font-weight=\"600\"");
-    text(box.x + box.width - 16, box.y + 28, 12, "#5b6675", fmt::format("{} rank{}", ranks, ranks == 1 ? "" : "s"), " text-anchor=\"end\"");
+    text(box.x + box.width - 16, box.y + 28, 12, "#5b6675", fmt::format("{} rank{}", ranks, ranks == 1 ? "" : "s"),
+         " text-anchor=\"end\"");
     double y = box.y + 42;
     for (std::size_t i = 0; i < hosts.size() && i < max_cards_; ++i) {
       card(hosts[i], box.x + 12, y);
       y += kCardHeight + kCardGap;
     }
-    if (hosts.size() > max_cards_) text(box.x + 16, y + 12, 12, "#5b6675", fmt::format("and {} more hosts", hosts.size() - max_cards_));
+    if (hosts.size() > max_cards_)
+      text(box.x + 16, y + 12, 12, "#5b6675", fmt::format("and {} more hosts", hosts.size() - max_cards_));
   }
 
   int ranks_of(std::size_t host) const {
@@ -275,9 +287,12 @@ class Picture {
   void card(std::size_t index, double x, double y) {
     const Host& host = cluster_.topology.hosts[index];
     const double width = kPanelWidth - 24;
-    svg_ += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{}\" height=\"{}\" rx=\"8\" fill=\"#ffffff\" stroke=\"#dbe2ea\"/>\n", x, y, width, kCardHeight);
+    svg_ += fmt::format(
+        "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{}\" height=\"{}\" rx=\"8\" fill=\"#ffffff\" stroke=\"#dbe2ea\"/>\n",
+        x, y, width, kCardHeight);
     text(x + 12, y + 20, 13, "#1d2530", host.name, " font-weight=\"600\"");
-    text(x + width - 12, y + 20, 11.5, "#5b6675", host.nic ? rate_text(host.nic->bytes_per_second) : "nic not stated", " text-anchor=\"end\"");
+    text(x + width - 12, y + 20, 11.5, "#5b6675", host.nic ? rate_text(host.nic->bytes_per_second) : "nic not stated",
+         " text-anchor=\"end\"");
     const std::string out = "nic " + host.name + " out";
     const std::string in = "nic " + host.name + " in";
     text(x + 12, y + 37, 11.5, "#5b6675", fmt::format("out {}", bytes_text(bytes(out))));
@@ -287,19 +302,22 @@ class Picture {
   }
 
   void bar(double x, double y, double width, double share) {
-    svg_ += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"4\" rx=\"2\" fill=\"#e8ecf1\"/>\n", x, y, width);
+    svg_ += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"4\" rx=\"2\" fill=\"#e8ecf1\"/>\n",
+                        x, y, width);
     if (share <= 0) return;
     svg_ += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"4\" rx=\"2\" fill=\"{}\"/>\n", x, y,
                         std::max(4.0, width * share), colour_of(share));
   }
 
   void legend() {
-    static constexpr std::array<std::pair<double, const char*>, 3> kSteps{{{0.9, "80 % or more"}, {0.5, "40 to 80 %"}, {0.1, "less"}}};
+    static constexpr std::array<std::pair<double, const char*>, 3> kSteps{
+        {{0.9, "80 % or more"}, {0.5, "40 to 80 %"}, {0.1, "less"}}};
     const double y = height_ - 26;
     text(40, y, 12, "#5b6675", "Busy during the collective:");
     double x = 222;
     for (const auto& [share, words] : kSteps) {
-      svg_ += fmt::format("<rect x=\"{}\" y=\"{:.1f}\" width=\"22\" height=\"6\" rx=\"3\" fill=\"{}\"/>\n", x, y - 8, colour_of(share));
+      svg_ += fmt::format("<rect x=\"{}\" y=\"{:.1f}\" width=\"22\" height=\"6\" rx=\"3\" fill=\"{}\"/>\n", x, y - 8,
+                          colour_of(share));
       text(x + 30, y, 12, "#5b6675", words);
       x += 128;
     }
@@ -318,6 +336,8 @@ class Picture {
 
 }  // namespace
 
-std::string topology_svg(const Cluster& cluster, const Explanation& explanation) { return Picture(cluster, explanation).draw(); }
+std::string topology_svg(const Cluster& cluster, const Explanation& explanation) {
+  return Picture(cluster, explanation).draw();
+}
 
 }  // namespace longspan::planner

@@ -23,13 +23,17 @@ std::string scaled(double value, const std::array<Unit, N>& units) {
 }  // namespace
 
 std::string rate_text(double bytes_per_second) {
-  static constexpr std::array<Unit, 5> kUnits{{{1e12, "Tbit/s"}, {1e9, "Gbit/s"}, {1e6, "Mbit/s"}, {1e3, "kbit/s"}, {1, "bit/s"}}};
+  static constexpr std::array<Unit, 5> kUnits{
+      {{1e12, "Tbit/s"}, {1e9, "Gbit/s"}, {1e6, "Mbit/s"}, {1e3, "kbit/s"}, {1, "bit/s"}}};
   return scaled(bytes_per_second * 8, kUnits);
 }
 
 std::string bytes_text(double bytes) {
-  static constexpr std::array<Unit, 5> kUnits{
-      {{1024.0 * 1024 * 1024 * 1024, "TiB"}, {1024.0 * 1024 * 1024, "GiB"}, {1024.0 * 1024, "MiB"}, {1024, "KiB"}, {1, "B"}}};
+  static constexpr std::array<Unit, 5> kUnits{{{1024.0 * 1024 * 1024 * 1024, "TiB"},
+                                               {1024.0 * 1024 * 1024, "GiB"},
+                                               {1024.0 * 1024, "MiB"},
+                                               {1024, "KiB"},
+                                               {1, "B"}}};
   return scaled(bytes, kUnits);
 }
 

@@ -25,7 +25,8 @@ class ClusterBuilder {
       host.name = name + "-" + std::to_string(h + 1);
       host.region = host.site = host.rack = region;
       if (nic_bits > 0) host.nic = Bandwidth{nic_bits / 8};
-      host_of_rank_.insert(host_of_rank_.end(), static_cast<std::size_t>(ranks), static_cast<int>(topology_.hosts.size()));
+      host_of_rank_.insert(host_of_rank_.end(), static_cast<std::size_t>(ranks),
+                           static_cast<int>(topology_.hosts.size()));
       topology_.hosts.push_back(std::move(host));
     }
     return region;
@@ -51,7 +52,8 @@ class ClusterBuilder {
 };
 
 /// One region per entry, with that many hosts; all alike: NICs `nic_bits`, a full mesh of `wan_bits` and `latency`.
-inline Cluster regions_of(const std::vector<int>& hosts, double nic_bits, double wan_bits, double latency, int ranks = 1) {
+inline Cluster regions_of(const std::vector<int>& hosts, double nic_bits, double wan_bits, double latency,
+                          int ranks = 1) {
   ClusterBuilder builder;
   for (const int count : hosts) builder.region(count, nic_bits, ranks);
   builder.mesh(wan_bits, latency);
@@ -59,7 +61,9 @@ inline Cluster regions_of(const std::vector<int>& hosts, double nic_bits, double
 }
 
 /// Equal but for rounding.
-inline bool near(double a, double b, double tolerance = 1e-9) { return std::abs(a - b) <= tolerance * std::max(std::abs(a), std::abs(b)); }
+inline bool near(double a, double b, double tolerance = 1e-9) {
+  return std::abs(a - b) <= tolerance * std::max(std::abs(a), std::abs(b));
+}
 
 inline constexpr double kMi = 1024.0 * 1024.0;
 inline constexpr double kGbit = 1e9;

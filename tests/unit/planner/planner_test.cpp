@@ -23,7 +23,9 @@ CollectiveShape shape_of(Collective kind, int root = 0) {
 
 constexpr CollectiveShape kAllReduce{};
 
-Planner make(Cluster cluster, std::string forced = "") { return Planner(std::move(cluster), spi::all_algorithms(), {std::move(forced), {}}); }
+Planner make(Cluster cluster, std::string forced = "") {
+  return Planner(std::move(cluster), spi::all_algorithms(), {std::move(forced), {}});
+}
 
 Decision decide(Planner& planner, const CollectiveShape& shape, std::size_t bytes) {
   auto decision = planner.decide(shape, bytes);
@@ -74,7 +76,8 @@ TEST_CASE("Between one exchange and reduce-scatter + allgather, the crossover is
   for (int regions = 3; regions <= 5; ++regions) {
     const double latency = 0.02;
     const double rate = 125e6;
-    Planner planner = make(regions_of(std::vector<int>(static_cast<std::size_t>(regions), 1), 1000 * kGbit, kGbit, latency));
+    Planner planner =
+        make(regions_of(std::vector<int>(static_cast<std::size_t>(regions), 1), 1000 * kGbit, kGbit, latency));
     const double crossover = latency * rate * regions / (regions - 2);
     CAPTURE(regions, crossover);
     // Where one delay is saved, and where bytes are.
@@ -238,7 +241,8 @@ TEST_CASE("An explanation adds up") {
   for (const Rejected& rejected : explained->rejected) {
     CHECK_FALSE(rejected.reason.empty());
     // As good as equal to the chosen one, or slower.
-    if (rejected.predicted_seconds >= 0) CHECK(rejected.predicted_seconds >= 0.99 * explained->decision.predicted_seconds);
+    if (rejected.predicted_seconds >= 0)
+      CHECK(rejected.predicted_seconds >= 0.99 * explained->decision.predicted_seconds);
   }
   double across = 0;
   for (const auto& flow : explained->flows) across += flow.bytes;

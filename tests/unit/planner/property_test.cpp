@@ -24,7 +24,8 @@ Cluster random_cluster() {
   }
   for (int a = 0; a < regions; ++a) {
     for (int b = 0; b < regions; ++b) {
-      if (a != b) builder.wan(a, b, *rc::gen::element(0.05, 0.2, 1.0, 10.0) * kGbit, *rc::gen::element(0.0, 0.001, 0.02, 0.15));
+      if (a != b)
+        builder.wan(a, b, *rc::gen::element(0.05, 0.2, 1.0, 10.0) * kGbit, *rc::gen::element(0.0, 0.001, 0.02, 0.15));
     }
   }
   Topology& topology = builder.topology();
@@ -69,12 +70,14 @@ TEST_CASE("No candidate is predicted to beat the bound") {
     require(explained.ok(), explained.status().to_string());
     const double least = explained->bound.seconds * (1 - 1e-9);
     const auto context = [&](const std::string& name, double seconds) {
-      return name + " for " + std::string(name_of(shape.kind)) + " of " + std::to_string(bytes) + ": " + std::to_string(seconds) +
-             " s, bound " + std::to_string(least) + " by " + explained->bound.cut;
+      return name + " for " + std::string(name_of(shape.kind)) + " of " + std::to_string(bytes) + ": " +
+             std::to_string(seconds) + " s, bound " + std::to_string(least) + " by " + explained->bound.cut;
     };
-    require(explained->decision.predicted_seconds >= least, context(explained->decision.full_name(), explained->decision.predicted_seconds));
+    require(explained->decision.predicted_seconds >= least,
+            context(explained->decision.full_name(), explained->decision.predicted_seconds));
     for (const Rejected& other : explained->rejected) {
-      if (other.predicted_seconds >= 0) require(other.predicted_seconds >= least, context(other.name, other.predicted_seconds));
+      if (other.predicted_seconds >= 0)
+        require(other.predicted_seconds >= least, context(other.name, other.predicted_seconds));
     }
   });
   CHECK(holds);
@@ -98,8 +101,10 @@ TEST_CASE("The stages that are priced move what the schedules move, over every l
         const int to = cluster.region_of(channel.peer);
         if (from == to) continue;
         sums[{from, to}] += use.rate_bytes_per_second;
-        require(channel.send_share <= 0 || use.rate_bytes_per_second > 0, decision->full_name() + ": an unpaced flow across regions");
-        require(static_cast<double>(use.window_bytes) >= use.rate_bytes_per_second * use.rtt_seconds, "window below rate x RTT");
+        require(channel.send_share <= 0 || use.rate_bytes_per_second > 0,
+                decision->full_name() + ": an unpaced flow across regions");
+        require(static_cast<double>(use.window_bytes) >= use.rate_bytes_per_second * use.rtt_seconds,
+                "window below rate x RTT");
         require(use.lanes >= 1, "no lanes");
       }
     }

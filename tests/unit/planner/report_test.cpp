@@ -76,7 +76,8 @@ TEST_CASE("Sizes are those of the larger buffer of one rank") {
 
 TEST_CASE("The picture shows every region and the bytes of every link that carries some") {
   for (int regions = 1; regions <= 6; ++regions) {
-    Planner planner(regions_of(std::vector<int>(static_cast<std::size_t>(regions), 2), 5 * kGbit, kGbit, 0.02), spi::all_algorithms(), {});
+    Planner planner(regions_of(std::vector<int>(static_cast<std::size_t>(regions), 2), 5 * kGbit, kGbit, 0.02),
+                    spi::all_algorithms(), {});
     const Explanation explanation = explain(planner, Collective::kAllReduce, static_cast<std::size_t>(64 * kMi));
     const std::string svg = planner::topology_svg(planner.cluster(), explanation);
     CHECK(has(svg, "<svg xmlns"));
