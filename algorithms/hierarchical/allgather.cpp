@@ -65,7 +65,7 @@ class AllGather {
 
   // One level further down; `entries` then tell who has each part in this rank's unit below.
   void spread(Tier level, std::vector<Entry>& entries) {
-    wire_.phase(descend_name(level));
+    wire_.phase(descend_name(tiers_, level));
     const int id = tiers_.unit_at(me_, level);
     if (id < 0) return;
     const Unit& unit = tiers_.unit(id);
@@ -129,8 +129,8 @@ std::vector<spi::Stage> stages(const Request& request) {
   std::vector<double> unused;
   for (spi::Stage& stage : spread_stages(routes, unused)) result.push_back(std::move(stage));
   const auto first = result.end() - static_cast<std::ptrdiff_t>(tiers.levels().size());
-  std::transform(tiers.levels().rbegin(), tiers.levels().rend(), first, first, [](Tier level, spi::Stage stage) {
-    stage.name = descend_name(level);
+  std::transform(tiers.levels().rbegin(), tiers.levels().rend(), first, first, [&](Tier level, spi::Stage stage) {
+    stage.name = descend_name(tiers, level);
     return stage;
   });
   return result;

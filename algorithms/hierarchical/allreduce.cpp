@@ -45,7 +45,8 @@ bool faces_regions(const Tiers& tiers, const TierOptions& options) {
   return tiers.regions().size() > 1 && !options.world;
 }
 
-// --- duplicate: every gateway reduces its whole region, then every gateway of another region gets a copy of that. -----
+// --- duplicate: every gateway reduces its whole region, then every gateway of another region gets a copy of that.
+// -----
 
 // The gateway that serves the k-th gateway of another region.
 int server_of(const Tiers& tiers, int region, std::size_t k) {

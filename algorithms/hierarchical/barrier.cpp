@@ -92,7 +92,8 @@ std::vector<spi::Stage> stages(const Request& request) {
   if (regions > 1) result.emplace_back().name = kExchangeName;
   for (int from = 0; from < regions; ++from) {
     for (int to = 0; to < regions; ++to) {
-      if (from != to) result.back().flows.push_back(spi::StageFlow{leader(tiers.region(from)), leader(tiers.region(to)), 0});
+      if (from != to)
+        result.back().flows.push_back(spi::StageFlow{leader(tiers.region(from)), leader(tiers.region(to)), 0});
     }
   }
   for (std::size_t l = up.size(); l-- > 0;) {

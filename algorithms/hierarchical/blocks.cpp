@@ -12,7 +12,8 @@ namespace {
 std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
 const Segment& owner_of(const Partition& partition, Fraction point) {
-  return *std::partition_point(partition.begin(), partition.end(), [&](const Segment& s) { return s.span.end <= point; });
+  return *std::partition_point(partition.begin(), partition.end(),
+                               [&](const Segment& s) { return s.span.end <= point; });
 }
 
 // Adds up what one region's entries move, level by level.
@@ -80,7 +81,8 @@ BlockRoutes::BlockRoutes(const Tiers& tiers, bool whole_blocks) : tiers_(tiers),
       if (tiers.carries(rank)) {
         carriers_[index(rank)] = whole(rank);
       } else {
-        carriers_[index(rank)] = whole_blocks ? whole(tiers.gateways(g)[i % tiers.gateways(g).size()]) : tiers.gateway_shares(g);
+        carriers_[index(rank)] =
+            whole_blocks ? whole(tiers.gateways(g)[i % tiers.gateways(g).size()]) : tiers.gateway_shares(g);
       }
     }
   }
@@ -115,7 +117,8 @@ std::vector<Entry> BlockRoutes::entries(int region) const {
 
 int BlockRoutes::delegate(const Unit& child, Tier level, int holder, int block) const {
   const std::vector<int>& siblings = tiers_.unit(tiers_.below(holder, level)).ranks;
-  const auto at = static_cast<std::size_t>(std::lower_bound(siblings.begin(), siblings.end(), holder) - siblings.begin());
+  const auto at =
+      static_cast<std::size_t>(std::lower_bound(siblings.begin(), siblings.end(), holder) - siblings.begin());
   const std::size_t size = child.ranks.size();
   // Where the child has more ranks than the sender's unit, several answer for one position: blocks take turns.
   const std::size_t low = at * size / siblings.size();
@@ -139,12 +142,29 @@ std::vector<spi::Stage> spread_stages(const BlockRoutes& routes, std::vector<dou
   return stages;
 }
 
+namespace {
+
+// Whether any block lands on, or is carried by, several ranks; if not, "whole" would say the same as "sharded".
+bool cuts_blocks(const Cluster& cluster, const Outline& outline) {
+  const Tiers tiers(cluster, TierOptions{.flat = true});
+  const BlockRoutes routes(tiers, false);
+  for (int block = 0; block < cluster.size(); ++block) {
+    if (routes.carriers(block).size() > 1 && outline.regions > 1) return true;
+    for (int region = 0; region < outline.regions; ++region) {
+      if (routes.landing(block, region).size() > 1) return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
 std::vector<std::string> block_variants(const CollectiveShape&, const Cluster& cluster) {
   const Outline outline = outline_of(cluster);
   const bool flat = outline.layered && outline.largest_region <= kLargestFlatRegion;
   std::vector<std::string> names{"sharded"};
   if (flat) names.push_back("sharded-flat");
-  if (outline.regions > 1 && outline.largest_region > 1) {
+  if (cuts_blocks(cluster, outline)) {
     names.push_back("whole");
     if (flat) names.push_back("whole-flat");
   }

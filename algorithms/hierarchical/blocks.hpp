@@ -22,8 +22,8 @@ struct Entry {
 /// The ways of blocks that belong to one rank each, between regions and inside them.
 ///
 /// Between two regions every block crosses once, straight from its rank (through gateways of its region when that rank
-/// is none). It lands on the gateways of the other region as they divide that region's share of all its blocks. Inside a
-/// region a block enters each unit once, at the rank that has there the position that the sender has in its own unit.
+/// is none). It lands on the gateways of the other region as they divide that region's share of all its blocks. Inside
+/// a region a block enters each unit once, at the rank that has there the position that the sender has in its own unit.
 class BlockRoutes {
  public:
   BlockRoutes(const Tiers& tiers, bool whole_blocks);
@@ -46,7 +46,7 @@ class BlockRoutes {
   const Tiers& tiers_;
   bool whole_blocks_;
   bool relays_ = false;
-  std::vector<int> position_;         // of a rank in its region
+  std::vector<int> position_;        // of a rank in its region
   std::vector<Partition> carriers_;  // by rank
 };
 

@@ -113,7 +113,7 @@ Holding climb(Wire& wire, const Tiers& tiers, const Slice& input, const Place* f
   const int me = wire.rank();
   Holding mine{Held{Interval{}, input}};
   for (const Tier level : tiers.levels()) {
-    wire.phase(climb_name(level));
+    wire.phase(climb_name(tiers, level));
     const int id = tiers.unit_at(me, level);
     if (id < 0) continue;
     const Unit& unit = tiers.unit(id);
@@ -149,7 +149,7 @@ void descend(Wire& wire, const Tiers& tiers, const Slice& output, int skip) {
   const int me = wire.rank();
   const auto levels = tiers.levels();
   for (auto level = levels.rbegin(); level != levels.rend(); ++level) {
-    wire.phase(descend_name(*level));
+    wire.phase(descend_name(tiers, *level));
     const int id = tiers.unit_at(me, *level);
     if (id < 0) continue;
     const Unit& unit = tiers.unit(id);
@@ -191,7 +191,7 @@ double largest_share(const Partition& partition) {
 void add_climb(std::vector<spi::Stage>& stages, const Tiers& tiers) {
   for (const Tier level : tiers.levels()) {
     spi::Stage stage;
-    stage.name = climb_name(level);
+    stage.name = climb_name(tiers, level);
     for (const Unit& unit : tiers.units()) {
       if (unit.level != level) continue;
       if (tiers.rings(unit)) {
@@ -223,7 +223,7 @@ void add_descend(std::vector<spi::Stage>& stages, const Tiers& tiers, int skip) 
   const auto levels = tiers.levels();
   for (auto level = levels.rbegin(); level != levels.rend(); ++level) {
     spi::Stage stage;
-    stage.name = descend_name(*level);
+    stage.name = descend_name(tiers, *level);
     for (const Unit& unit : tiers.units()) {
       if (unit.level != *level) continue;
       if (tiers.rings(unit)) {
@@ -240,7 +240,12 @@ void add_descend(std::vector<spi::Stage>& stages, const Tiers& tiers, int skip) 
   }
 }
 
-std::string climb_name(Tier level) { return std::string(name_of(level)) + " reduce-scatter"; }
-std::string descend_name(Tier level) { return std::string(name_of(level)) + " allgather"; }
+std::string climb_name(const Tiers& tiers, Tier level) {
+  return std::string(name_of(level)) + (tiers.leaders() ? " reduce" : " reduce-scatter");
+}
+
+std::string descend_name(const Tiers& tiers, Tier level) {
+  return std::string(name_of(level)) + (tiers.leaders() ? " broadcast" : " allgather");
+}
 
 }  // namespace longspan::hierarchical

@@ -22,9 +22,9 @@ struct Source {
   bool copied = false;            ///< its holders overwrite what they send with the result of the same exchange
 };
 
-/// Reduces, on the parts of [0, 1) that `owners` gives to this rank, what the sources hold, in their order: receives what
-/// others hold, then one n-ary reduction per stretch between changes of holder. Returns where the results lie. `block` of
-/// the input is what is reduced.
+/// Reduces, on the parts of [0, 1) that `owners` gives to this rank, what the sources hold, in their order: receives
+/// what others hold, then one n-ary reduction per stretch between changes of holder. Returns where the results lie.
+/// `block` of the input is what is reduced.
 Holding reduce_owned(Wire& wire, const Partition& owners, std::span<const Source> sources, const Place& place,
                      bool final_value, std::uint32_t block = 0);
 
@@ -40,8 +40,8 @@ Holding climb(Wire& wire, const Tiers& tiers, const Slice& input, const Place* f
 /// region `only` (then nobody else may call this: they just send).
 Holding exchange_regions(Wire& wire, const Tiers& tiers, const Holding& mine, const Place& final_place, int only = -1);
 
-/// Moves down the tree: allgather inside each unit, one phase per level. `skip` already has everything (-1: nobody; a ring
-/// skips nobody).
+/// Moves down the tree: allgather inside each unit, one phase per level. `skip` already has everything (-1: nobody; a
+/// ring skips nobody).
 void descend(Wire& wire, const Tiers& tiers, const Slice& output, int skip);
 
 /// The stages of the same moves.
@@ -49,8 +49,8 @@ void add_climb(std::vector<spi::Stage>& stages, const Tiers& tiers);
 void add_exchange(std::vector<spi::Stage>& stages, const Tiers& tiers);
 void add_descend(std::vector<spi::Stage>& stages, const Tiers& tiers, int skip);
 
-std::string climb_name(Tier level);
-std::string descend_name(Tier level);
+std::string climb_name(const Tiers& tiers, Tier level);
+std::string descend_name(const Tiers& tiers, Tier level);
 inline constexpr const char* kExchangeName = "wan exchange";
 
 /// Flow of each piece that moves.

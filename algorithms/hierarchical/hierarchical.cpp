@@ -25,9 +25,11 @@ Outline outline_of(const Cluster& cluster) {
     outline.most_gateways = std::max(outline.most_gateways, gateways[region]);
   }
   const Tiers tiers(cluster, TierOptions{.ring = true});
-  outline.long_rings = std::any_of(tiers.units().begin(), tiers.units().end(), [&](const Unit& u) { return tiers.rings(u); });
+  outline.long_rings =
+      std::any_of(tiers.units().begin(), tiers.units().end(), [&](const Unit& u) { return tiers.rings(u); });
   outline.layered = std::any_of(tiers.units().begin(), tiers.units().end(), [&](const Unit& unit) {
-    return unit.level != Tier::kSelf && unit.ranks.size() < tiers.region(tiers.region_of(unit.ranks.front())).ranks.size();
+    return unit.level != Tier::kSelf &&
+           unit.ranks.size() < tiers.region(tiers.region_of(unit.ranks.front())).ranks.size();
   });
   return outline;
 }
@@ -107,7 +109,8 @@ class Hierarchical final : public spi::Algorithm {
     return family->variants(shape, cluster);
   }
 
-  std::size_t flow_count(const CollectiveShape& shape, const Cluster& cluster, std::string_view variant) const override {
+  std::size_t flow_count(const CollectiveShape& shape, const Cluster& cluster,
+                         std::string_view variant) const override {
     return family_of(shape.kind)->flow_count(Request{shape, cluster, variant});
   }
 

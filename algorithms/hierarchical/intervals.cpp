@@ -73,7 +73,8 @@ Interval zoom(const Interval& span, std::uint64_t index, std::uint64_t count) {
     const Uint128 den = f.den;
     return reduced(static_cast<Uint128>(f.num) * count - den * index, den);
   };
-  return Interval{cut.begin == window.begin ? kZero : scaled(cut.begin), cut.end == window.end ? kOne : scaled(cut.end)};
+  return Interval{cut.begin == window.begin ? kZero : scaled(cut.begin),
+                  cut.end == window.end ? kOne : scaled(cut.end)};
 }
 
 Partition deal(std::span<const int> ranks, std::span<const std::uint64_t> weights) {
@@ -142,7 +143,8 @@ void normalise(std::vector<std::uint64_t>& weights) {
   const std::uint64_t most = *std::max_element(weights.begin(), weights.end());
   if (most <= kLargestWeight) return;
   for (std::uint64_t& w : weights) {
-    if (w > 0) w = std::max<std::uint64_t>(1, static_cast<std::uint64_t>(static_cast<Uint128>(w) * kLargestWeight / most));
+    if (w > 0)
+      w = std::max<std::uint64_t>(1, static_cast<std::uint64_t>(static_cast<Uint128>(w) * kLargestWeight / most));
   }
   divide();
 }

@@ -51,8 +51,8 @@ Interval intersection(const Interval& a, const Interval& b);
 Partition deal(std::span<const int> ranks, std::span<const std::uint64_t> weights);
 
 /// Cuts [0, 1) where any of `parts` changes its owner, and deals each such atom to the atom's owners in proportion to
-/// `weights`. So every owner's new share lies inside what it owned before, and what it takes over from the others is the
-/// same part of theirs: no byte moves twice.
+/// `weights`. So every owner's new share lies inside what it owned before, and what it takes over from the others is
+/// the same part of theirs: no byte moves twice.
 Partition nest(std::span<const Partition* const> parts, std::span<const std::uint64_t> weights);
 
 /// Everything that must go from its holder to its owner, in ascending order, each piece as long as possible.

@@ -14,7 +14,11 @@ std::uint32_t number(int block) { return static_cast<std::uint32_t>(block); }
 class ReduceScatter {
  public:
   ReduceScatter(B& builder, const BlockRoutes& routes)
-      : wire_(builder), routes_(routes), tiers_(routes.tiers()), me_(builder.rank()), home_(tiers_.region_of(me_)),
+      : wire_(builder),
+        routes_(routes),
+        tiers_(routes.tiers()),
+        me_(builder.rank()),
+        home_(tiers_.region_of(me_)),
         entries_(routes.entries(home_)) {}
 
   void build() {
@@ -40,7 +44,8 @@ class ReduceScatter {
       if (tiers_.unit_at(me_, levels[l]) < 0) continue;
       collectors_[l] = above;
       const int below = tiers_.below(me_, levels[l]);
-      for (std::size_t e = 0; e < entries_.size(); ++e) above[e] = child_collector(below, levels[l], above[e], entries_[e]);
+      for (std::size_t e = 0; e < entries_.size(); ++e)
+        above[e] = child_collector(below, levels[l], above[e], entries_[e]);
     }
   }
 
@@ -51,7 +56,7 @@ class ReduceScatter {
 
   void collect(std::size_t l, bool final_value) {
     const Tier level = tiers_.levels()[l];
-    wire_.phase(climb_name(level));
+    wire_.phase(climb_name(tiers_, level));
     const int id = tiers_.unit_at(me_, level);
     if (id < 0) return;
     const Unit& unit = tiers_.unit(id);
@@ -166,7 +171,7 @@ std::vector<spi::Stage> stages(const Request& request) {
   std::reverse(result.begin(), result.end());
   std::reverse(reads.begin(), reads.end());
   for (std::size_t l = 0; l < result.size(); ++l) {
-    result[l].name = climb_name(tiers.levels()[l]);
+    result[l].name = climb_name(tiers, tiers.levels()[l]);
     result[l].reduce_share = reads[l];
     for (spi::StageFlow& flow : result[l].flows) std::swap(flow.from, flow.to);
   }

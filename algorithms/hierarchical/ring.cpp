@@ -33,7 +33,9 @@ class Ring {
   std::size_t size() const { return unit_.children.size(); }
   std::size_t at() const { return at_; }
   /// Parts owned by the child `steps` before this rank's, ascending.
-  const std::vector<Atom>& owned_before(std::size_t steps) const { return by_owner_[(at_ + size() - steps % size()) % size()]; }
+  const std::vector<Atom>& owned_before(std::size_t steps) const {
+    return by_owner_[(at_ + size() - steps % size()) % size()];
+  }
 
  private:
   const Partition& child(std::size_t i) const { return tiers_.unit(unit_.children[i % size()]).partition; }

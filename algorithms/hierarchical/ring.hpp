@@ -8,9 +8,9 @@
 
 namespace longspan::hierarchical {
 
-/// Reduce-scatter inside a unit along the ring of its children (Patarasuk and Yuan, 2009): each part of the sum starts at
-/// the child after its owner and collects one child's contribution per hop. The bytes of the direct exchange, k - 1 hops
-/// instead of one, but only two neighbours for each rank.
+/// Reduce-scatter inside a unit along the ring of its children (Patarasuk and Yuan, 2009): each part of the sum starts
+/// at the child after its owner and collects one child's contribution per hop. The bytes of the direct exchange, k - 1
+/// hops instead of one, but only two neighbours for each rank.
 Holding ring_climb(Wire& wire, const Tiers& tiers, const Unit& unit, const Holding& mine, const Place& place,
                    bool final_value);
 

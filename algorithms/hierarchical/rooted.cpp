@@ -33,7 +33,8 @@ std::vector<Piece> shards_of(const Tiers& tiers, int root) {
   return transfers(whole(root), tiers.region(tiers.region_of(root)).partition);
 }
 
-// --- broadcast: scatter to the carriers of the root's region, each shard once to each other region, allgather inside. --
+// --- broadcast: scatter to the carriers of the root's region, each shard once to each other region, allgather inside.
+// --
 
 void send_to_regions(Wire& wire, const Tiers& tiers, int home, const Holding& mine) {
   const int count = static_cast<int>(tiers.regions().size());
@@ -85,7 +86,8 @@ std::vector<spi::Stage> broadcast_stages(const Request& request, const Tiers& ti
   return stages;
 }
 
-// --- reduce: reduce-scatter inside, each shard once to the root's region, from its owners to the root. -----------------
+// --- reduce: reduce-scatter inside, each shard once to the root's region, from its owners to the root.
+// -----------------
 
 Schedule build_reduce(const Request& request, const Tiers& tiers, int rank) {
   using B = spi::ScheduleBuilder;
@@ -142,7 +144,8 @@ std::vector<spi::Stage> reduce_stages(const Request& request, const Tiers& tiers
 
 std::vector<spi::Stage> stages(const Request& request) {
   const Tiers tiers(request.cluster, options_of(request));
-  return request.shape.kind == Collective::kBroadcast ? broadcast_stages(request, tiers) : reduce_stages(request, tiers);
+  return request.shape.kind == Collective::kBroadcast ? broadcast_stages(request, tiers)
+                                                      : reduce_stages(request, tiers);
 }
 
 Schedule build(const Request& request, int rank) {

@@ -16,7 +16,8 @@ using B = spi::ScheduleBuilder;
 
 enum Hop : std::size_t { kToGateway, kAcross, kFromGateway, kInside };
 constexpr std::size_t kHops = 4;
-constexpr std::array<const char*, kHops> kHopNames{"gateway relay", "wan exchange", "gateway delivery", "region exchange"};
+constexpr std::array<const char*, kHops> kHopNames{"gateway relay", "wan exchange", "gateway delivery",
+                                                   "region exchange"};
 
 struct Move {
   int from = 0;
@@ -31,7 +32,8 @@ struct Way {
 
 class Router {
  public:
-  Router(const CollectiveShape& shape, const Cluster& cluster) : shape_(shape), tiers_(cluster, TierOptions{.flat = true}) {
+  Router(const CollectiveShape& shape, const Cluster& cluster)
+      : shape_(shape), tiers_(cluster, TierOptions{.flat = true}) {
     for (int g = 0; g < static_cast<int>(tiers_.regions().size()); ++g) {
       all_carry_ = all_carry_ && tiers_.gateways(g).size() == tiers_.region(g).ranks.size();
       alone_ = alone_ && tiers_.region(g).ranks.size() == 1;
@@ -134,7 +136,8 @@ class Routed {
   }
 
   Slice destination(const Way& way) {
-    if (way.reader == me_) return B::out(shape_.kind == Collective::kScatter ? 0 : static_cast<std::uint32_t>(way.owner));
+    if (way.reader == me_)
+      return B::out(shape_.kind == Collective::kScatter ? 0 : static_cast<std::uint32_t>(way.owner));
     // Only for blocks of one length: a relay cannot name another's.
     const Slice area = wire_.builder().scratch(shape_.kind == Collective::kScatter ? B::out() : B::in());
     relayed_.emplace(key(way), area);

@@ -16,7 +16,8 @@ constexpr std::uint64_t kNicUnits = 2520;
 constexpr double kBytesPerMegabit = 125000;
 
 std::uint64_t megabits(const Bandwidth& bandwidth) {
-  return std::max<std::uint64_t>(1, static_cast<std::uint64_t>(std::llround(bandwidth.bytes_per_second / kBytesPerMegabit)));
+  return std::max<std::uint64_t>(
+      1, static_cast<std::uint64_t>(std::llround(bandwidth.bytes_per_second / kBytesPerMegabit)));
 }
 
 }  // namespace

@@ -33,8 +33,8 @@ struct Unit {
   Partition partition;
 };
 
-/// The tree of a cluster, without levels that hold nothing apart: a host with one rank is that rank, and racks and sites
-/// count only where an uplink is stated.
+/// The tree of a cluster, without levels that hold nothing apart: a host with one rank is that rank, and racks and
+/// sites count only where an uplink is stated.
 class Tiers {
  public:
   Tiers(const Cluster& cluster, const TierOptions& options);
@@ -56,9 +56,12 @@ class Tiers {
   std::span<const int> gateways(int region) const { return gateways_[static_cast<std::size_t>(region)]; }
   /// The gateways of a region in rank order, in proportion to their share of their host's NIC.
   const Partition& gateway_shares(int region) const { return gateway_shares_[static_cast<std::size_t>(region)]; }
+  /// Whether one rank holds everything of each unit.
+  bool leaders() const noexcept { return options_.leader; }
   /// Whether the children of that unit exchange along a ring.
   bool rings(const Unit& unit) const noexcept {
-    return options_.ring && unit.level > Tier::kHost && unit.level < Tier::kWan && unit.children.size() >= kSmallestRing;
+    return options_.ring && unit.level > Tier::kHost && unit.level < Tier::kWan &&
+           unit.children.size() >= kSmallestRing;
   }
   bool carries(int rank) const { return carries_[static_cast<std::size_t>(rank)] != 0; }
 

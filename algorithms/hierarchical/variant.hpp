@@ -39,11 +39,11 @@ Family barrier_family();         ///< barrier.cpp
 
 /// Facts that decide which variants apply.
 struct Outline {
-  int regions = 0;           ///< with ranks on them
-  int largest_region = 0;    ///< ranks
-  int most_gateways = 0;     ///< ranks, in one region
-  bool layered = false;      ///< there are levels between ranks and regions
-  bool long_rings = false;   ///< a unit has children enough for a ring
+  int regions = 0;          ///< with ranks on them
+  int largest_region = 0;   ///< ranks
+  int most_gateways = 0;    ///< ranks, in one region
+  bool layered = false;     ///< there are levels between ranks and regions
+  bool long_rings = false;  ///< a unit has children enough for a ring
 };
 Outline outline_of(const Cluster& cluster);
 

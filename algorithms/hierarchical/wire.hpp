@@ -32,8 +32,8 @@ inline Slice find(const Holding& holding, const Interval& span) {
   return holding.empty() ? Slice{} : cut(holding.front().slice, span);
 }
 
-/// Sorts by `key`, keeping the order of equals. (Not std::stable_sort: its buffer in libstdc++ 12 is a deprecated function,
-/// of which clang warns.)
+/// Sorts by `key`, keeping the order of equals. (Not std::stable_sort: its buffer in libstdc++ 12 is a deprecated
+/// function, of which clang warns.)
 template <class T, class Key>
 void order_by(std::vector<T>& items, Key&& key) {
   std::vector<std::pair<int, std::size_t>> order;

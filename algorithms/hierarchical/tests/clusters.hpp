@@ -8,8 +8,8 @@
 
 namespace longspan::hierarchical {
 
-/// Regions of hosts; each host "ranks[:nic in Gbit/s][!]", '!' for one that is no gateway: {"2 2", "1 3!"} is a region of
-/// two hosts with two ranks each, and one whose second host may not reach the WAN. Every pair of regions has a link.
+/// Regions of hosts; each host "ranks[:nic in Gbit/s][!]", '!' for one that is no gateway: {"2 2", "1 3!"} is a region
+/// of two hosts with two ranks each, and one whose second host may not reach the WAN. Every pair of regions has a link.
 Cluster cluster_of(const std::vector<std::string>& regions);
 std::string text_of(const std::vector<std::string>& regions);
 

@@ -11,15 +11,42 @@ using namespace longspan::hierarchical;
 
 namespace {
 
-const std::vector<std::vector<std::string>> kClusters{
-    {"1"}, {"2"}, {"8"}, {"1 1"}, {"1 1 1"}, {"4 4"}, {"1 2 3"}, {"5 1 1 7"},
-    {"1", "1"}, {"1 1", "1 1"}, {"2 2", "2 2"}, {"4 4", "4 4"}, {"1 1 1", "1"}, {"1", "3"}, {"8", "8"},
-    {"1 1 1 1", "1 1 1"}, {"1:5 1:1", "1:2 1:2"}, {"2:10 3:1 1:4", "1 4"}, {"1 2", "3 1"},
-    {"1 1!", "1 1"}, {"2! 2", "2"}, {"3! 1! 2 1", "1! 2 3"}, {"4 2!", "1! 4", "1"},
-    {"1", "1", "1"}, {"1 1", "1 1", "1 1"}, {"2 2", "2 2", "2 2"}, {"1 1 1", "1", "2 1"}, {"2:1 2:3", "1:7", "4:2 1:9 1:1"},
-    {"1 1", "1 1", "1 1", "1 1"}, {"1", "2", "3", "4"}, {"1", "1", "1", "1", "1"}, {"3 2", "1", "2 2! 1", "5", "1 1"},
-    {"1 2 3 4 1"}, {"2 2! 1 3 2", "1 1 1! 1! 2"}, {"1:3 1:1 2:2 1:9 2:4", "4"},
-    {"1", "1", "1", "1", "1", "1", "1", "2"}};
+const std::vector<std::vector<std::string>> kClusters{{"1"},
+                                                      {"2"},
+                                                      {"8"},
+                                                      {"1 1"},
+                                                      {"1 1 1"},
+                                                      {"4 4"},
+                                                      {"1 2 3"},
+                                                      {"5 1 1 7"},
+                                                      {"1", "1"},
+                                                      {"1 1", "1 1"},
+                                                      {"2 2", "2 2"},
+                                                      {"4 4", "4 4"},
+                                                      {"1 1 1", "1"},
+                                                      {"1", "3"},
+                                                      {"8", "8"},
+                                                      {"1 1 1 1", "1 1 1"},
+                                                      {"1:5 1:1", "1:2 1:2"},
+                                                      {"2:10 3:1 1:4", "1 4"},
+                                                      {"1 2", "3 1"},
+                                                      {"1 1!", "1 1"},
+                                                      {"2! 2", "2"},
+                                                      {"3! 1! 2 1", "1! 2 3"},
+                                                      {"4 2!", "1! 4", "1"},
+                                                      {"1", "1", "1"},
+                                                      {"1 1", "1 1", "1 1"},
+                                                      {"2 2", "2 2", "2 2"},
+                                                      {"1 1 1", "1", "2 1"},
+                                                      {"2:1 2:3", "1:7", "4:2 1:9 1:1"},
+                                                      {"1 1", "1 1", "1 1", "1 1"},
+                                                      {"1", "2", "3", "4"},
+                                                      {"1", "1", "1", "1", "1"},
+                                                      {"3 2", "1", "2 2! 1", "5", "1 1"},
+                                                      {"1 2 3 4 1"},
+                                                      {"2 2! 1 3 2", "1 1 1! 1! 2"},
+                                                      {"1:3 1:1 2:2 1:9 2:4", "4"},
+                                                      {"1", "1", "1", "1", "1", "1", "1", "2"}};
 
 void holds_on(const CollectiveShape& shape, const Cluster& cluster) {
   const spi::Algorithm& algorithm = spi::algorithm_hierarchical();
@@ -38,7 +65,8 @@ void holds_everywhere(Collective kind) {
   for (const auto& regions : kClusters) {
     const Cluster cluster = cluster_of(regions);
     INFO(text_of(regions));
-    for (int root = 0; root < (has_root(kind) ? cluster.size() : 1); ++root) holds_on({kind, root, false, false}, cluster);
+    for (int root = 0; root < (has_root(kind) ? cluster.size() : 1); ++root)
+      holds_on({kind, root, false, false}, cluster);
     if (kind == Collective::kAllGather || kind == Collective::kReduceScatter) holds_on({kind, 0, true, false}, cluster);
   }
 }
@@ -49,7 +77,8 @@ Cluster racks_and_sites(const std::string& hosts) {
   Topology& topology = cluster.topology;
   topology.sites = {Group{"s0", 0, Bandwidth{1e9}, {}}, Group{"s1", 0, Bandwidth{1e9}, {}}, Group{"", 1, {}, {}}};
   topology.racks.clear();
-  for (int rack = 0; rack < 8; ++rack) topology.racks.push_back(Group{"k", rack < 4 ? rack / 2 : 2, Bandwidth{5e8}, {}});
+  for (int rack = 0; rack < 8; ++rack)
+    topology.racks.push_back(Group{"k", rack < 4 ? rack / 2 : 2, Bandwidth{5e8}, {}});
   for (std::size_t h = 0; h < topology.hosts.size(); ++h) {
     Host& host = topology.hosts[h];
     host.rack = static_cast<int>(h) / 2;
@@ -128,8 +157,10 @@ TEST_CASE("each region's sum crosses each link once") {
     if (regions.size() < 2) continue;
     INFO(text_of(regions));
     const Cluster cluster = cluster_of(regions);
-    CHECK(sent(build_all(spi::algorithm_hierarchical(), shape, cluster, "one-shot"), Tier::kWan) == Approx(count * (count - 1)));
+    CHECK(sent(build_all(spi::algorithm_hierarchical(), shape, cluster, "one-shot"), Tier::kWan) ==
+          Approx(count * (count - 1)));
     if (regions.size() < 3) continue;
-    CHECK(sent(build_all(spi::algorithm_hierarchical(), shape, cluster, "rs-ag"), Tier::kWan) == Approx(2 * (count - 1)));
+    CHECK(sent(build_all(spi::algorithm_hierarchical(), shape, cluster, "rs-ag"), Tier::kWan) ==
+          Approx(2 * (count - 1)));
   }
 }

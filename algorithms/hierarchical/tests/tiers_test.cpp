@@ -1,6 +1,7 @@
+#include "hierarchical/tiers.hpp"
+
 #include "clusters.hpp"
 #include "hierarchical/intervals.hpp"
-#include "hierarchical/tiers.hpp"
 #include "hierarchical/wan_shares.hpp"
 #include "support/catch.hpp"
 
