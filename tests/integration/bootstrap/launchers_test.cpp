@@ -40,7 +40,7 @@ TEST_CASE("ranks that Open MPI's mpirun starts meet, without any setting") {
   const std::string mpirun =
       "env -u RANK -u WORLD_SIZE OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe -n 3";
   if (run("mpirun --version").first.find("Open MPI") == std::string::npos || !works(mpirun + " true")) {
-    std::cout << "skipped: no working mpirun of Open MPI here (apt-get install openmpi-bin)\n";
+    std::cout << "SKIP: Open MPI is not installed (apt-get install openmpi-bin)\n";
     return;
   }
   check_three("Open MPI", mpirun);
@@ -49,7 +49,7 @@ TEST_CASE("ranks that Open MPI's mpirun starts meet, without any setting") {
 TEST_CASE("ranks that torchrun starts meet, though its agent listens on MASTER_PORT") {
   const std::string python = env::get("LONGSPAN_TEST_PYTHON").value_or("python3");
   if (!works(python + " -c 'import torch.distributed.run'")) {
-    std::cout << "skipped: no Python with torch here (LONGSPAN_TEST_PYTHON names one)\n";
+    std::cout << "SKIP: torch is not installed (LONGSPAN_TEST_PYTHON names a Python that has it)\n";
     return;
   }
   check_three("torchrun", python + " -m torch.distributed.run --standalone --nproc-per-node 3 --no-python");
@@ -58,7 +58,7 @@ TEST_CASE("ranks that torchrun starts meet, though its agent listens on MASTER_P
 TEST_CASE("ranks that MPICH's mpiexec starts meet, without any setting") {
   const std::string mpiexec = env::get("LONGSPAN_TEST_HYDRA").value_or("mpiexec.hydra");
   if (!works(mpiexec + " -n 3 true")) {
-    std::cout << "skipped: no mpiexec of MPICH here (apt-get install mpich; LONGSPAN_TEST_HYDRA names one)\n";
+    std::cout << "SKIP: MPICH is not installed (apt-get install mpich; LONGSPAN_TEST_HYDRA names its mpiexec)\n";
     return;
   }
   check_three("MPICH/PMI", mpiexec + " -n 3");

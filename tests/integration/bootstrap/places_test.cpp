@@ -156,7 +156,7 @@ TEST_CASE("ranks of one host meet at a unix socket, round after round") {
 TEST_CASE("ranks meet where a real TCPStore listens on MASTER_PORT, told or not told") {
   const TorchStore store;
   if (store.port() == 0) {
-    std::cout << "skipped: no Python with torch here (LONGSPAN_TEST_PYTHON names one)\n";
+    std::cout << "SKIP: torch is not installed (LONGSPAN_TEST_PYTHON names a Python that has it)\n";
     return;
   }
   const bool told = GENERATE(true, false);
@@ -174,7 +174,7 @@ TEST_CASE("ranks meet where a real TCPStore listens on MASTER_PORT, told or not 
 TEST_CASE("a store where rank 0 never came is named, with the key") {
   const TorchStore store;
   if (store.port() == 0) {
-    std::cout << "skipped: no Python with torch here (LONGSPAN_TEST_PYTHON names one)\n";
+    std::cout << "SKIP: torch is not installed (LONGSPAN_TEST_PYTHON names a Python that has it)\n";
     return;
   }
   auto r = request(1, 2, store.port(), milliseconds(500));
