@@ -83,8 +83,7 @@ bool in_place_alias(const CollectiveShape& shape, int ranks, int rank, const Sli
   switch (shape.kind) {
     case Collective::kAllReduce:
     case Collective::kReduce:
-    case Collective::kBroadcast:
-    case Collective::kAllToAll: return true;
+    case Collective::kBroadcast: return true;
     case Collective::kAllGather:
     case Collective::kGather:
       if (slice.block > own || own >= slice.block + slice.blocks) return false;
@@ -96,6 +95,9 @@ bool in_place_alias(const CollectiveShape& shape, int ranks, int rank, const Sli
       alias.block = own;
       alias.blocks = 1;
       return true;
+    // Both sides overwrite what they send, and a large send ends only when it was received: each would wait for the
+    // other. The runtime gives an in-place call a copy of its input instead.
+    case Collective::kAllToAll:
     case Collective::kBarrier: break;
   }
   return false;

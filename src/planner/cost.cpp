@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
+
+#include "planner/sorted.hpp"
 
 namespace longspan::planner {
 namespace {
@@ -303,9 +306,7 @@ std::vector<LinkLoad> link_loads(const Network& network, const Profile& profile,
     loads.push_back({network.name(load.resource), bytes, stated > 0 ? bytes / stated : 0});
   }
   // To the nanosecond: links that differ by a rounding error keep the topology's order.
-  const auto ns = [](const LinkLoad& load) { return std::round(load.seconds * 1e9); };
-  std::stable_sort(loads.begin(), loads.end(), [&](const LinkLoad& a, const LinkLoad& b) { return ns(a) > ns(b); });
-  return loads;
+  return sorted_by(std::move(loads), [](const LinkLoad& load) { return -std::round(load.seconds * 1e9); });
 }
 
 }  // namespace longspan::planner

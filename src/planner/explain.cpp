@@ -1,9 +1,11 @@
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <limits>
 #include <map>
+#include <utility>
 
 #include "planner/candidate.hpp"
+#include "planner/sorted.hpp"
 
 namespace longspan::planner {
 
@@ -33,10 +35,9 @@ std::vector<Rejected> Planner::rejected(ShapeState& state, const Decision& decis
     }
     list.push_back(std::move(entry));
   }
-  const auto rank_of = [](const Rejected& r) { return r.predicted_seconds < 0 ? 1e300 : r.predicted_seconds; };
-  std::stable_sort(list.begin(), list.end(),
-                   [&](const Rejected& a, const Rejected& b) { return rank_of(a) < rank_of(b); });
-  return list;
+  return sorted_by(std::move(list), [](const Rejected& r) {
+    return r.predicted_seconds < 0 ? std::numeric_limits<double>::infinity() : r.predicted_seconds;
+  });
 }
 
 void Planner::add_flows(Explanation& explanation, const ShapeState& state, Candidate& candidate) {

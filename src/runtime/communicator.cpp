@@ -197,13 +197,13 @@ Status Communicator::all_to_all_v(const void* in, std::span<const std::size_t> i
 }
 
 Work Communicator::send(const void* data, std::size_t count, DataType type, int peer, std::uint32_t tag, Stream) {
-  Work work(impl_->start_send(data, count * size_of(type), peer, tag));
+  Work work(impl_->start_send(data, count, type, peer, tag));
   if (g_group_depth > 0) g_group_works.push_back(work);
   return work;
 }
 
 Work Communicator::recv(void* data, std::size_t count, DataType type, int peer, std::uint32_t tag, Stream) {
-  Work work(impl_->start_recv(data, count * size_of(type), peer, tag));
+  Work work(impl_->start_recv(data, count, type, peer, tag));
   if (g_group_depth > 0) g_group_works.push_back(work);
   return work;
 }

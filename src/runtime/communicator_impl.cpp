@@ -201,6 +201,7 @@ Status CommunicatorImpl::begin(WorkState& work) {
                                             work.entry->plan->plan().decision.full_name(), digest};
   recent_calls_[work.seq % recent_calls_.size()] = {work.seq, std::move(call_descriptor)};
   if (call.op == ReduceOp::kPremulSum && reduces(call.kind)) LONGSPAN_TRY(premultiply(work, run));
+  if (call.kind == Collective::kAllToAll) LONGSPAN_TRY(set_aside(work, run));
   check_early_digests(work, digest);
   auto& idle = work.entry->idle;
   if (idle.empty()) {
@@ -213,13 +214,29 @@ Status CommunicatorImpl::begin(WorkState& work) {
   return work.execution->start(run, work.entry->channels, domain_->scratch());
 }
 
+Status CommunicatorImpl::set_aside(WorkState& work, executor::Call& call) {
+  const std::size_t element = size_of(call.type);
+  const auto end = [&](const executor::BlockBuffer& side) {
+    std::size_t most = 0;
+    for (std::uint32_t b = 0; b < static_cast<std::uint32_t>(size()); ++b) most = std::max(most, side.offset(b) + side.count(b));
+    return side.base + most * element;
+  };
+  const std::byte* in_end = end(call.in);
+  if (call.in.base >= end(call.out) || call.out.base >= in_end) return {};
+  const auto bytes = static_cast<std::size_t>(in_end - call.in.base);
+  LONGSPAN_ASSIGN(work.own_input, domain_->scratch().take(bytes));
+  if (bytes > 0) std::memcpy(work.own_input.data(), call.in.base, bytes);
+  call.in.base = work.own_input.data();
+  return {};
+}
+
 Status CommunicatorImpl::premultiply(WorkState& work, executor::Call& call) {
   const int blocks = blocks_in(shape_of(work.call), size(), rank());
   const std::size_t elements = work.in_counts.empty() ? call.in.uniform * static_cast<std::size_t>(blocks)
                                                       : extent_of(work.in_counts, work.in_offsets);
-  LONGSPAN_ASSIGN(work.scaled_input, domain_->scratch().take(elements * size_of(call.type)));
-  if (elements > 0) reduce::scale(call.type, work.scaled_input.data(), call.in.base, elements, work.call.factor);
-  call.in.base = work.scaled_input.data();
+  LONGSPAN_ASSIGN(work.own_input, domain_->scratch().take(elements * size_of(call.type)));
+  if (elements > 0) reduce::scale(call.type, work.own_input.data(), call.in.base, elements, work.call.factor);
+  call.in.base = work.own_input.data();
   return {};
 }
 
@@ -265,12 +282,13 @@ Status CommunicatorImpl::connect(PlanEntry& entry, TimePoint deadline) {
   return {};
 }
 
-std::shared_ptr<WorkState> CommunicatorImpl::start_send(const void* data, std::size_t bytes, int peer, std::uint32_t tag) {
+std::shared_ptr<WorkState> CommunicatorImpl::start_send(const void* data, std::size_t count, DataType type, int peer, std::uint32_t tag) {
   auto work = std::make_shared<WorkState>();
   work->comm = shared_from_this();
   work->point_to_point = true;
   work->data = static_cast<std::byte*>(const_cast<void*>(data));
-  work->bytes = bytes;
+  work->element_size = size_of(type);
+  work->bytes = count * work->element_size;
   work->peer = peer;
   work->tag = tag;
   Domain::Lock lock = domain_->lock();
@@ -286,13 +304,14 @@ std::shared_ptr<WorkState> CommunicatorImpl::start_send(const void* data, std::s
   return work;
 }
 
-std::shared_ptr<WorkState> CommunicatorImpl::start_recv(void* data, std::size_t bytes, int peer, std::uint32_t tag) {
+std::shared_ptr<WorkState> CommunicatorImpl::start_recv(void* data, std::size_t count, DataType type, int peer, std::uint32_t tag) {
   auto work = std::make_shared<WorkState>();
   work->comm = shared_from_this();
   work->point_to_point = true;
   work->receives = true;
   work->data = static_cast<std::byte*>(data);
-  work->bytes = bytes;
+  work->element_size = size_of(type);
+  work->bytes = count * work->element_size;
   work->peer = peer;
   work->tag = tag;
   Domain::Lock lock = domain_->lock();
@@ -363,7 +382,7 @@ void CommunicatorImpl::finish(WorkState& work, Status status) {
     if (status.ok()) work.entry->idle.push_back(std::move(work.execution));
     else work.execution.reset();
   }
-  work.scaled_input = {};
+  work.own_input = {};
   work.status = std::move(status);
   work.done.store(true, std::memory_order_release);
   for (const auto& callback : work.callbacks) callback(work.status);

@@ -57,8 +57,8 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
 
   /// Starts; `blocking` when the caller will drive it itself.
   std::shared_ptr<WorkState> start(const CollectiveCall& call, bool blocking);
-  std::shared_ptr<WorkState> start_send(const void* data, std::size_t bytes, int peer, std::uint32_t tag);
-  std::shared_ptr<WorkState> start_recv(void* data, std::size_t bytes, int peer, std::uint32_t tag);
+  std::shared_ptr<WorkState> start_send(const void* data, std::size_t count, DataType type, int peer, std::uint32_t tag);
+  std::shared_ptr<WorkState> start_recv(void* data, std::size_t count, DataType type, int peer, std::uint32_t tag);
   Status wait(WorkState& work, TimePoint deadline);
   bool test(WorkState& work);
   void abort(const std::string& reason);
@@ -95,6 +95,8 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   Status validate(const CollectiveCall& call) const;
   Status begin(WorkState& work);
   Status run_alone(WorkState& work);
+  /// An all-to-all whose buffers overlap reads from a copy (see in_place_alias).
+  Status set_aside(WorkState& work, executor::Call& call);
   Status premultiply(WorkState& work, executor::Call& call);
   Result<PlanEntry*> entry_for(const CollectiveShape& shape, std::size_t bytes);
   Status connect(PlanEntry& entry, TimePoint deadline);

@@ -30,7 +30,7 @@ struct WorkState {
   CollectiveCall call;
   PlanEntry* entry = nullptr;
   std::unique_ptr<executor::Execution> execution;
-  executor::ScratchPool::Block scaled_input;  // kPremulSum: the input times this rank's factor
+  executor::ScratchPool::Block own_input;  // the input times this rank's factor, or a copy of it
   std::vector<std::size_t> in_counts, in_offsets, out_counts, out_offsets;
 
   // A send or receive.

@@ -151,16 +151,19 @@ void warn_of_links(const Topology& topology, std::vector<std::string>& warnings)
 }
 
 void warn_of_addresses(const Topology& topology, std::vector<std::string>& warnings) {
-  std::vector<std::pair<std::string_view, std::string_view>> by_address;
+  std::vector<const Host*> by_address;
   for (const Host& host : topology.hosts) {
-    if (!host.address.empty()) by_address.emplace_back(host.address, host.name);
+    if (!host.address.empty()) by_address.push_back(&host);
   }
-  std::stable_sort(by_address.begin(), by_address.end(),
-                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  // Equal addresses in file order. (std::stable_sort calls what libstdc++ 12 deprecates, which clang reports.)
+  std::sort(by_address.begin(), by_address.end(), [](const Host* a, const Host* b) {
+    return std::pair<std::string_view, const Host*>(a->address, a) <
+           std::pair<std::string_view, const Host*>(b->address, b);
+  });
   for (std::size_t i = 1; i < by_address.size(); ++i) {
-    if (by_address[i].first != by_address[i - 1].first) continue;
+    if (by_address[i]->address != by_address[i - 1]->address) continue;
     warnings.push_back(fmt::format("hosts '{}' and '{}' have the same address {}: their ranks must set LONGSPAN_HOST",
-                                   by_address[i - 1].second, by_address[i].second, by_address[i].first));
+                                   by_address[i - 1]->name, by_address[i]->name, by_address[i]->address));
   }
 }
 

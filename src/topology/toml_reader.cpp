@@ -63,8 +63,9 @@ TomlValue convert(const toml::node& node, int line_above) {
         value.members.push_back({unarmored(key.str()), line, convert(member, line)});
       }
       // toml++ sorts by key; the first error reported should be the first in the file.
-      std::stable_sort(value.members.begin(), value.members.end(),
-                       [](const TomlMember& a, const TomlMember& b) { return a.line < b.line; });
+      std::sort(value.members.begin(), value.members.end(), [](const TomlMember& a, const TomlMember& b) {
+        return a.line != b.line ? a.line < b.line : a.key < b.key;
+      });
       break;
     default: value.kind = TomlValue::Kind::kDateTime; break;
   }
