@@ -253,14 +253,18 @@ Result<PlanEntry*> CommunicatorImpl::entry_for(const CollectiveShape& shape, std
 }
 
 ChannelPlan CommunicatorImpl::point_to_point_channel(int peer) const {
-  // A send alone on its link may use all of it; the rate of a collective that runs beside it stays what its plan says.
+  // Nobody knows which other ranks send at the same time, so each takes the share that it has when all of its region do;
+  // leases from a budget of the link will give it what the others leave.
   const Cluster& cluster = members_.cluster;
   ChannelPlan plan;
   plan.rtt_seconds = (cluster.latency(rank(), peer) + cluster.latency(peer, rank())).count();
   const WanLink* link = cluster.topology.wan_link(cluster.region_of(rank()), cluster.region_of(peer));
   if (cluster.tier_between(rank(), peer) == Tier::kWan && link != nullptr) {
-    plan.rate_bytes_per_second = link->bandwidth.bytes_per_second * 0.97;
-    plan.window_bytes = static_cast<std::size_t>(plan.rate_bytes_per_second * plan.rtt_seconds * 1.25);
+    int senders = 0;
+    for (int r = 0; r < size(); ++r) senders += cluster.region_of(r) == cluster.region_of(rank()) ? 1 : 0;
+    const double budget = link->bandwidth.bytes_per_second * 0.97;
+    plan.rate_bytes_per_second = budget / senders;
+    plan.window_bytes = static_cast<std::size_t>(budget * plan.rtt_seconds * 1.25);
     plan.loss = link->loss;
   }
   return plan;
