@@ -2,7 +2,7 @@
  *
  *     longspan_comm_t comm;
  *     if (longspan_init_from_environment(NULL, &comm) != LONGSPAN_OK) die(longspan_last_error());
- *     longspan_all_reduce(x, x, n, LONGSPAN_FLOAT32, LONGSPAN_SUM, comm, NULL);
+ *     longspan_all_reduce(x, x, n, LONGSPAN_FLOAT32, LONGSPAN_SUM, comm, NULL, NULL);
  *     longspan_destroy(comm);
  *
  * Every function returns a longspan_status_t; after a failure longspan_last_error() (per thread) says what, where and

@@ -13,6 +13,7 @@ namespace longspan::cli {
 void add_topo(CLI::App& app, int& exit_code);
 void add_explain(CLI::App& app, int& exit_code);
 void add_plan(CLI::App& app, int& exit_code);
+void add_info(CLI::App& app, int& exit_code);
 
 /// Says on stderr why a subcommand failed; returns the exit code for that, 1.
 int report(const Status& failure);

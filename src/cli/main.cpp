@@ -10,6 +10,7 @@ int main(int argc, char* argv[]) {
   longspan::cli::add_topo(app, exit_code);
   longspan::cli::add_explain(app, exit_code);
   longspan::cli::add_plan(app, exit_code);
+  longspan::cli::add_info(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -39,13 +39,20 @@ Communicator::Communicator(Communicator&&) noexcept = default;
 Communicator::Communicator(std::shared_ptr<runtime::CommunicatorImpl> impl) noexcept : impl_(std::move(impl)) {}
 
 Communicator& Communicator::operator=(Communicator&& other) noexcept {
-  if (impl_ != nullptr && impl_ != other.impl_) impl_->close();
+  Communicator old(std::move(impl_));
   impl_ = std::move(other.impl_);
   return *this;
 }
 
 Communicator::~Communicator() {
-  if (impl_ != nullptr) impl_->close();
+  if (impl_ == nullptr) return;
+  if (!impl_->domain().inherited()) {
+    impl_->close();
+    return;
+  }
+  // In a child after fork: the parent's locks may be held by threads that do not exist here, and its connections are not
+  // ours to say goodbye on. The memory goes with the process.
+  new std::shared_ptr<runtime::CommunicatorImpl>(std::move(impl_));
 }
 
 Result<Communicator> Communicator::create(const Options& options) {

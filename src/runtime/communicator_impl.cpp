@@ -101,6 +101,7 @@ std::shared_ptr<WorkState> CommunicatorImpl::start(const CollectiveCall& call, b
   auto work = std::make_shared<WorkState>();
   work->comm = shared_from_this();
   work->call = call;
+  if (refuse_child(*work)) return work;
   Domain::Lock lock = domain_->lock();
   work->deadline = Clock::now() + job_->timeout();
   work->seq = next_seq_++;
@@ -121,6 +122,14 @@ std::shared_ptr<WorkState> CommunicatorImpl::start(const CollectiveCall& call, b
   if (!blocking && !work->done.load(std::memory_order_relaxed)) domain_->work_started(lock);
   domain_->run_deferred();
   return work;
+}
+
+bool CommunicatorImpl::refuse_child(WorkState& work) const {
+  if (!domain_->inherited()) return false;
+  work.status = Status(StatusCode::kInvalidArgument, "this process is a fork of the one that made the communicator; make one of its own");
+  work.comm = nullptr;
+  work.done.store(true, std::memory_order_release);
+  return true;
 }
 
 Status CommunicatorImpl::run_alone(WorkState& work) {
@@ -295,6 +304,7 @@ std::shared_ptr<WorkState> CommunicatorImpl::start_send(const void* data, std::s
   work->bytes = count * work->element_size;
   work->peer = peer;
   work->tag = tag;
+  if (refuse_child(*work)) return work;
   Domain::Lock lock = domain_->lock();
   work->deadline = Clock::now() + job_->timeout();
   Status status = error_;
@@ -318,6 +328,7 @@ std::shared_ptr<WorkState> CommunicatorImpl::start_recv(void* data, std::size_t 
   work->bytes = count * work->element_size;
   work->peer = peer;
   work->tag = tag;
+  if (refuse_child(*work)) return work;
   Domain::Lock lock = domain_->lock();
   work->deadline = Clock::now() + job_->timeout();
   Status status = error_;

@@ -92,6 +92,8 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
  private:
   friend class PointToPoint;
   void free_all();
+  /// In a child after fork(): finishes `work` with an error and returns true.
+  bool refuse_child(WorkState& work) const;
   Status validate(const CollectiveCall& call) const;
   Status begin(WorkState& work);
   Status run_alone(WorkState& work);

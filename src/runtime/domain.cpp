@@ -37,6 +37,7 @@ void relax() {
 Domain::Domain(DomainOptions options) : options_(std::move(options)) {}
 
 Result<std::shared_ptr<Domain>> Domain::create(const DomainOptions& options) {
+  fork_guard::install();
   std::shared_ptr<Domain> domain(new Domain(options));
   domain->epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
   domain->wake_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));

@@ -16,6 +16,7 @@
 
 #include "base/clock.hpp"
 #include "base/fd.hpp"
+#include "base/fork_guard.hpp"
 #include "executor/scratch_pool.hpp"
 #include "longspan/plan.hpp"
 #include "longspan/spi/transport.hpp"
@@ -67,6 +68,8 @@ class Domain {
   Domain& operator=(const Domain&) = delete;
   ~Domain();
 
+  /// True in a child after fork(): nothing here may be used or destroyed there.
+  bool inherited() const noexcept { return generation_ != fork_guard::generation(); }
   spi::PeerId self() const noexcept { return options_.self; }
   std::vector<EndpointAddress> addresses() const;
 
@@ -118,6 +121,7 @@ class Domain {
   };
 
   DomainOptions options_;
+  const std::uint64_t generation_ = fork_guard::generation();
   std::mutex mutex_;
   std::condition_variable waiters_;
   std::atomic<int> contenders_{0};

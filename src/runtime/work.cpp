@@ -8,15 +8,19 @@ namespace longspan {
 
 Status Work::wait() {
   if (state_ == nullptr) return {};
+  if (state_->done.load(std::memory_order_acquire)) return state_->status;
   return state_->comm->wait(*state_, TimePoint::max());
 }
 
 Status Work::wait_for(std::chrono::nanoseconds timeout) {
   if (state_ == nullptr) return {};
+  if (state_->done.load(std::memory_order_acquire)) return state_->status;
   return state_->comm->wait(*state_, Clock::now() + timeout);
 }
 
-bool Work::test() { return state_ == nullptr || state_->comm->test(*state_); }
+bool Work::test() {
+  return state_ == nullptr || state_->done.load(std::memory_order_acquire) || state_->comm->test(*state_);
+}
 
 Status Work::status() const {
   if (state_ == nullptr || !state_->done.load(std::memory_order_acquire)) return {};
@@ -24,7 +28,7 @@ Status Work::status() const {
 }
 
 void Work::then(std::function<void(const Status&)> callback) {
-  if (state_ == nullptr) return callback({});
+  if (state_ == nullptr || state_->done.load(std::memory_order_acquire)) return callback(status());
   {
     const auto lock = state_->comm->domain().lock();
     if (!state_->done.load(std::memory_order_relaxed)) {

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Measures what docs/performance.md states, on the emulated networks of perf/topologies, and writes one JSON file each into
+# a folder: perf/results/collect.sh FOLDER      (needs a release build and an idle machine; about 4 minutes)
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")/../.."
+out=$(mkdir -p "$1" && cd "$1" && pwd)
+bin=$PWD/build/release/bin
+on() {  # topology, name, program, its options
+  local topology=$1 name=$2 program=$3; shift 3
+  echo "== $name"
+  "$bin/longspan-lab" run --topology "perf/topologies/$topology.toml" --prefix others --json "$out/$name-links.json" -- \
+    "$bin/$program" -J "$out/$name.json" "$@" 2>&1 | grep -v '^# *$'
+}
+on two_regions all_reduce all_reduce_perf -b 4K -e 64M -f 16 -n 9 -w 3
+on two_regions all_reduce_1M all_reduce_perf -b 1M -e 1M -n 15 -w 3
+on two_regions all_reduce_ring all_reduce_perf -b 64M -e 64M -n 5 -w 1 --algorithm allreduce=ring
+on two_regions all_gather all_gather_perf -b 64M -e 64M -n 9 -w 2
+on two_regions reduce_scatter reduce_scatter_perf -b 64M -e 64M -n 9 -w 2
+on three_facing_one three_facing_one all_reduce_perf -b 64M -e 64M -n 7 -w 2
+on three_regions_250M three_regions_250M all_reduce_perf -b 64M -e 64M -n 5 -w 1
+{
+  echo "date $(date -u +%Y-%m-%d)"
+  echo "commit $(git rev-parse --short HEAD)"
+  echo "kernel $(uname -r | sed 's/-.*//')"
+  grep -m1 'model name' /proc/cpuinfo | sed 's/.*: /processor /'
+  echo "cores $(nproc)"
+} >"$out/machine.txt"
