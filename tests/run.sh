@@ -3,10 +3,10 @@
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
-preset=${LONGSPAN_PRESET:-dev}
+preset=${TEST_PRESET:-dev}
 cmake/setup.sh
 mkdir -p "build/$preset"
-cmake --preset "$preset" ${LONGSPAN_CMAKE_ARGS:-} >"build/$preset/configure.log" 2>&1 || { cat "build/$preset/configure.log"; exit 1; }
+cmake --preset "$preset" ${TEST_CMAKE_ARGS:-} >"build/$preset/configure.log" 2>&1 || { cat "build/$preset/configure.log"; exit 1; }
 sed -n '/^-- longspan /,$p' "build/$preset/configure.log" | grep -v '^-- \(Configuring\|Generating\|Build files\)' || true
 cmake --build --preset "$preset"
 

@@ -81,6 +81,7 @@ const std::map<std::string, std::set<std::string>> kAllowed{
     {"perf/harness", {}},
     {"perf/collectives", {"harness"}},
     {"perf/train", {"harness"}},
+    {"perf/compare", {}},
     {"bindings", {}},
     {"include", {"spi"}},
 };

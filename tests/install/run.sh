@@ -21,9 +21,11 @@ flags=$(pkg-config --cflags longspan | sed 's/-std=c++20//')
 LD_LIBRARY_PATH=$library "$work/c_consumer"
 
 "$work/prefix/bin/longspan" --help >/dev/null
-nm -DC --defined-only "$library/liblongspan.so" | grep -q 'longspan::Communicator::create'
-if nm -DC --defined-only "$library/liblongspan.so" | grep -q 'longspan::runtime::Domain::'; then
+nm -DC --defined-only "$library/liblongspan.so" >"$work/symbols"
+grep -q 'longspan::Communicator::create' "$work/symbols"
+if grep -q 'longspan::runtime::Domain::' "$work/symbols"; then
   echo "internal symbols are visible"; exit 1
 fi
-objdump -p "$library/liblongspan.so" | grep -q 'SONAME.*liblongspan.so.0'
+objdump -p "$library/liblongspan.so" >"$work/dynamic"
+grep -q 'SONAME.*liblongspan.so.0' "$work/dynamic"
 echo "consumers of the CMake package and of pkg-config work"
