@@ -111,6 +111,20 @@ longspan_status_t with(longspan_comm_t comm, Call&& call) {
   return guarded([&] { return comm == nullptr ? refuse("the communicator is NULL") : call(comm->comm); });
 }
 
+/// A send or receive: handed out as `work`, left to the group, or waited for.
+template <class Begin>
+longspan_status_t message(longspan_comm_t comm, longspan_type_t type, longspan_work_t* work, Begin&& begin) {
+  return with(comm, [&](Communicator& c) {
+    if (!valid(type)) return refuse("unknown element type");
+    longspan::Work started = begin(c);
+    if (work != nullptr) {
+      *work = new longspan_work{std::move(started)};
+      return LONGSPAN_OK;
+    }
+    return g_group_depth > 0 ? LONGSPAN_OK : tell(started.wait());
+  });
+}
+
 std::span<const std::size_t> list(const size_t* values, const Communicator& comm) {
   return values == nullptr ? std::span<const std::size_t>() : std::span(values, static_cast<std::size_t>(comm.size()));
 }
@@ -316,27 +330,11 @@ longspan_status_t longspan_all_to_all_v(const void* in, const size_t* in_counts,
 }
 
 longspan_status_t longspan_send(const void* data, size_t count, longspan_type_t type, int peer, uint32_t tag, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
-  return with(comm, [&](Communicator& c) {
-    if (!valid(type)) return refuse("unknown element type");
-    longspan::Work started = c.send(data, count, static_cast<DataType>(type), peer, tag, stream);
-    if (work != nullptr) {
-      *work = new longspan_work{std::move(started)};
-      return LONGSPAN_OK;
-    }
-    return g_group_depth > 0 ? LONGSPAN_OK : tell(started.wait());
-  });
+  return message(comm, type, work, [&](Communicator& c) { return c.send(data, count, static_cast<DataType>(type), peer, tag, stream); });
 }
 
 longspan_status_t longspan_recv(void* data, size_t count, longspan_type_t type, int peer, uint32_t tag, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
-  return with(comm, [&](Communicator& c) {
-    if (!valid(type)) return refuse("unknown element type");
-    longspan::Work started = c.recv(data, count, static_cast<DataType>(type), peer, tag, stream);
-    if (work != nullptr) {
-      *work = new longspan_work{std::move(started)};
-      return LONGSPAN_OK;
-    }
-    return g_group_depth > 0 ? LONGSPAN_OK : tell(started.wait());
-  });
+  return message(comm, type, work, [&](Communicator& c) { return c.recv(data, count, static_cast<DataType>(type), peer, tag, stream); });
 }
 
 longspan_status_t longspan_group_start(void) {

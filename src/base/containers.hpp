@@ -162,4 +162,35 @@ class BufferPool {
   std::size_t kept_ = 0;
 };
 
+/// Links of an object that is in at most one List at a time.
+template <class T>
+struct Links {
+  T* previous = nullptr;
+  T* next = nullptr;
+};
+
+/// Doubly linked through the objects themselves: removal from the middle without a search. Does not own them.
+template <class T, Links<T> T::* kLinks>
+class List {
+ public:
+  bool empty() const noexcept { return first_ == nullptr; }
+  T* front() const noexcept { return first_; }
+  static T* after(const T* object) noexcept { return (object->*kLinks).next; }
+  void push_back(T* object) noexcept {
+    (object->*kLinks) = {last_, nullptr};
+    (last_ != nullptr ? (last_->*kLinks).next : first_) = object;
+    last_ = object;
+  }
+  void remove(T* object) noexcept {
+    const Links<T> links = object->*kLinks;
+    (links.previous != nullptr ? (links.previous->*kLinks).next : first_) = links.next;
+    (links.next != nullptr ? (links.next->*kLinks).previous : last_) = links.previous;
+    object->*kLinks = {};
+  }
+
+ private:
+  T* first_ = nullptr;
+  T* last_ = nullptr;
+};
+
 }  // namespace longspan

@@ -8,14 +8,14 @@
 #include <vector>
 
 #include "longspan/spi/transport.hpp"
-#include "tcp/containers.hpp"
+#include "base/containers.hpp"
 #include "tcp/wire.hpp"
 
 namespace longspan::tcp {
 
 /// What all channels of an endpoint share.
 struct Shared {
-  Ring<spi::Completion> completions;
+  Queue<spi::Completion> completions;
   BufferPool buffers;
   std::unordered_set<std::uint64_t> forgotten;  ///< communicators whose data is dropped
 };
@@ -122,7 +122,7 @@ class Inbox {
   std::unordered_map<std::uint64_t, Account> accounts_;
   std::uint64_t last_comm_ = 0;
   Account* last_account_ = nullptr;  // of last_comm_; elements of the map do not move
-  Ring<wire::Frame> replies_;
+  Queue<wire::Frame> replies_;
   Status failure_;
   std::uint64_t messages_received_ = 0;
   std::uint64_t eager_bytes_ = 0;

@@ -5,7 +5,7 @@
 #include <unordered_map>
 
 #include "longspan/spi/transport.hpp"
-#include "tcp/containers.hpp"
+#include "base/containers.hpp"
 #include "tcp/wire.hpp"
 
 namespace longspan::tcp {
@@ -50,7 +50,7 @@ struct Fragment {
 class Outbox {
  public:
   /// Completions go to `completions`. `credit_bytes` is what each communicator may send ahead.
-  Outbox(spi::PeerId peer, std::int64_t credit_bytes, Ring<spi::Completion>& completions)
+  Outbox(spi::PeerId peer, std::int64_t credit_bytes, Queue<spi::Completion>& completions)
       : peer_(peer), credit_bytes_(credit_bytes), completions_(completions) {}
 
   void set_credit_bytes(std::int64_t bytes) noexcept { credit_bytes_ = bytes; }
@@ -89,16 +89,16 @@ class Outbox {
 
   spi::PeerId peer_;
   std::int64_t credit_bytes_;
-  Ring<spi::Completion>& completions_;
+  Queue<spi::Completion>& completions_;
   ObjectPool<SendMessage> messages_;
   List<SendMessage, &SendMessage::live> live_;
   List<SendMessage, &SendMessage::queue> ready_;
   IdMap<SendMessage> announced_;
-  Ring<wire::Frame> announcements_;
+  Queue<wire::Frame> announcements_;
   std::unordered_map<std::uint64_t, std::unique_ptr<SendCredit>> credits_;
   std::uint64_t last_comm_ = 0;
   SendCredit* last_credit_ = nullptr;  // of last_comm_: consecutive messages are mostly of one communicator
-  Ring<SendCredit*> replenished_;      // have credit again and blocked messages
+  Queue<SendCredit*> replenished_;      // have credit again and blocked messages
   std::uint64_t messages_sent_ = 0;
 };
 

@@ -98,7 +98,10 @@ TEST_CASE("a rank that is started twice, or with another size, is named on all r
   SECTION("rank 0 twice") {
     // On another machine, where the port is free: here it introduces itself as rank 0 would not.
     ranks.start(2, [&](int, const auto& say) { meet(request(0, 4, port, seconds(10)), say); });
-    CHECK(lacks(ranks.next(2), {"the port is taken"}) == "");
+    // Whichever of the two comes second is told.
+    std::string told = ranks.next(2);
+    if (!lacks(told, {"the port is taken"}).empty()) told = ranks.next(0);
+    CHECK(lacks(told, {"the port is taken"}) == "");
     return;
   }
   SECTION("another size") {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
-#include "tcp/containers.hpp"
+#include "base/containers.hpp"
 #include "tcp/inbox.hpp"
 #include "tcp/outbox.hpp"
 
@@ -34,8 +34,8 @@ class Wire {
 
   Outbox& outbox() { return outbox_; }
   Inbox& inbox() { return inbox_; }
-  Ring<spi::Completion>& sent() { return sender_.completions; }
-  Ring<spi::Completion>& received() { return receiver_.completions; }
+  Queue<spi::Completion>& sent() { return sender_.completions; }
+  Queue<spi::Completion>& received() { return receiver_.completions; }
 
   /// One random thing happens: a lane takes a frame, a lane delivers one, a reply comes back. False: nothing could.
   bool step(std::size_t fragment) {
@@ -179,7 +179,7 @@ TEST_CASE("whatever the order of lanes and receives, every message arrives once 
 }
 
 TEST_CASE("no more than the credit is sent ahead of receives", "[tcp]") {
-  Ring<spi::Completion> completions;
+  Queue<spi::Completion> completions;
   Outbox outbox(1, 10'000, completions);
   const std::vector<std::byte> data(1'000'000);
   int context = 0;
@@ -207,7 +207,7 @@ TEST_CASE("no more than the credit is sent ahead of receives", "[tcp]") {
 }
 
 TEST_CASE("what a peer returns too much adds no credit", "[tcp]") {
-  Ring<spi::Completion> completions;
+  Queue<spi::Completion> completions;
   Outbox outbox(1, 1000, completions);
   const std::vector<std::byte> data(100'000);
   outbox.push({{1, 1, 0, 0}, 0, data, nullptr, nullptr});
