@@ -234,8 +234,10 @@ Result<Communicator> Communicator::split(int color, int key) {
   for (int r = 0; r < size(); ++r) {
     if (all[static_cast<std::size_t>(r)].color == color) chosen.push_back(r);
   }
-  std::stable_sort(chosen.begin(), chosen.end(), [&](int a, int b) {
-    return all[static_cast<std::size_t>(a)].key < all[static_cast<std::size_t>(b)].key;
+  // Not std::stable_sort: libstdc++ 12 implements it with what clang calls deprecated. The rank settles equal keys.
+  std::sort(chosen.begin(), chosen.end(), [&](int a, int b) {
+    const auto key_a = all[static_cast<std::size_t>(a)].key, key_b = all[static_cast<std::size_t>(b)].key;
+    return key_a != key_b ? key_a < key_b : a < b;
   });
   const auto& parent = impl_->members();
   runtime::CommunicatorImpl::Members members;

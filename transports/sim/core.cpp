@@ -156,7 +156,7 @@ void Core::leave(Port& port, bool goodbye) {
     const LinkState& way = link(port.self, peer);
     Time at = now_ + way.link.latency;
     if (goodbye) at = std::max({at, way.busy_until + way.link.latency, way.last_arrival});
-    schedule(at, [this, peer = peer, self = port.self, goodbye] { peer_left(peer, self, goodbye); });
+    schedule(at, [this, gone_from = peer, self = port.self, goodbye] { peer_left(gone_from, self, goodbye); });
     end.over = true;
     end.why = Status(StatusCode::kAborted, "sim: the endpoint was closed");
     end.unsent.clear();
