@@ -11,7 +11,8 @@ on() {  # topology, name, program, its options
   "$bin/longspan-lab" run --topology "perf/topologies/$topology.toml" --prefix others --json "$out/$name-links.json" -- \
     "$bin/$program" -J "$out/$name.json" "$@" 2>&1 | grep -v '^# *$'
 }
-on two_regions all_reduce all_reduce_perf -b 4K -e 64M -f 16 -n 9 -w 3
+on two_regions all_reduce all_reduce_perf -b 4K -e 16M -f 16 -n 9 -w 3
+on two_regions all_reduce_64M all_reduce_perf -b 64M -e 64M -n 11 -w 3
 on two_regions all_reduce_1M all_reduce_perf -b 1M -e 1M -n 15 -w 3
 on two_regions all_reduce_ring all_reduce_perf -b 64M -e 64M -n 5 -w 1 --algorithm allreduce=ring
 on two_regions all_gather all_gather_perf -b 64M -e 64M -n 9 -w 2

@@ -135,6 +135,9 @@ class Domain {
 
   std::vector<std::string> names_;  // of endpoints_, by index
   std::vector<bool> host_local_;
+  bool any_local_ = false;
+  bool remote_busy_ = false;  // the last look at an endpoint that is not host-local found something
+  std::uint64_t polls_ = 0;
   std::vector<std::unique_ptr<spi::Endpoint>> endpoints_;
   std::unordered_map<spi::PeerId, OpenChannel> channels_;
   std::unordered_map<std::uint64_t, CommunicatorImpl*> communicators_;
