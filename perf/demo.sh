@@ -20,7 +20,7 @@ cmake --build --preset release --target all_reduce_perf longspan-train longspan-
 measure() {  # name, extra arguments
   local name=$1; shift
   "$bin/longspan-lab" run --topology "$topology" --prefix others --json "$out/$name-links.json" -- \
-    "$bin/all_reduce_perf" -b 4K -e 64M -f 128 -n 7 -w 2 -J "$out/$name.json" "$@" | tee "$out/$name.txt"
+    "$bin/all_reduce_perf" -b 4K -e 64M -f 128 -n 7 -w 2 -J "$out/$name.json" "$@" 2>&1 | tee "$out/$name.txt"
 }
 say "2/5  allreduce over the two regions, as longspan plans it"
 measure planned
