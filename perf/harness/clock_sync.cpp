@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kExchanges = 16;
 constexpr int kQuickest = 4;
-constexpr std::int64_t kSpinNs = 200'000;
+constexpr std::int64_t kSpinNs = 500'000;
 constexpr std::uint32_t kAskTag = 0x10ca1;
 constexpr std::uint32_t kTellTag = 0x10ca2;
 
@@ -81,7 +81,8 @@ Result<AlignedClock> AlignedClock::synchronise(Communicator& comm) {
 std::int64_t AlignedClock::now_ns() const { return monotonic_ns() + offset_ns_; }
 
 void AlignedClock::sleep_until(std::int64_t aligned_ns) const {
-  // A sleeper wakes up to 100 us late, which is 100 times a small message: the rest is spun, giving the core to others.
+  // A sleeper wakes 100 us late, and later still on a virtual machine whose core was given away, which is a hundred times
+  // a small message: the rest is spun, letting others have the core.
   const std::int64_t local = aligned_ns - offset_ns_;
   const std::int64_t nap = std::max<std::int64_t>(local - kSpinNs, 0);
   const timespec until{nap / 1'000'000'000, nap % 1'000'000'000};
