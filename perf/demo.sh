@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The main job, from nothing: set-up, build, then on an emulated network of two regions (2 hosts each, 1 Gbit/s and 20 ms
-# one way between them) an allreduce planned by longspan beside a flat ring, and a training run. About 3 minutes after
+# one way between them) an allreduce planned by longspan beside a flat ring, and a training run. About a minute after
 # the build.   perf/demo.sh [folder for the results; default build/demo]
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
