@@ -13,8 +13,8 @@ cmake --build --preset "$preset"
 status=0
 ctest --test-dir "build/$preset" --output-on-failure --no-tests=error -j 2 "$@" || status=$?
 log="build/$preset/Testing/Temporary/LastTest.log"
-if grep -qs '^SKIP: ' "$log"; then
+if grep -qsE '^(SKIP: |conformance: [a-z_]+ skips )' "$log"; then
   echo "Skipped here:"
-  grep '^SKIP: ' "$log" | sort -u
+  grep -E '^(SKIP: |conformance: [a-z_]+ skips )' "$log" | sort -u
 fi
 exit $status
