@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <vector>
 
 namespace longspan::perf {
@@ -64,7 +65,9 @@ Result<AlignedClock> AlignedClock::synchronise(Communicator& comm) {
     LONGSPAN_TRY(serve(comm));
   } else {
     LONGSPAN_ASSIGN(const std::vector<Exchange> all, ask(comm));
-    clock.offset_ns_ = all.front().offset;
+    // Ranks of one machine read the same clock; no two machines' agree to within half a round trip by chance.
+    const Exchange& best = all.front();
+    clock.offset_ns_ = std::abs(best.offset) <= best.rtt / 2 ? 0 : best.offset;
     const auto [low, high] = std::minmax_element(all.begin(), all.begin() + kQuickest,
                                                  [](const Exchange& a, const Exchange& b) { return a.offset < b.offset; });
     mine = {(high->offset - low->offset) / 2, all.front().rtt};

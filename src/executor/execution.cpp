@@ -54,6 +54,23 @@ Status Execution::start(const Call& call, std::span<spi::Channel* const> channel
 }
 
 Status Execution::lay_out_scratch(ScratchPool& pool) {
+  const bool uniform = call_.in.counts.empty() && call_.out.counts.empty();
+  const bool same = uniform && laid_out_in_ == call_.in.uniform && laid_out_out_ == call_.out.uniform &&
+                    laid_out_element_ == element_size_;
+  if (!same) {
+    measure_scratch();
+    laid_out_in_ = uniform ? call_.in.uniform : SIZE_MAX;
+    laid_out_out_ = call_.out.uniform;
+    laid_out_element_ = element_size_;
+  }
+  const std::size_t bytes = scratch_per_slot_ * slots_.size();
+  if (scratch_.size() >= bytes) return {};
+  scratch_ = ScratchPool::Block();
+  LONGSPAN_ASSIGN(scratch_, pool.take(bytes));
+  return {};
+}
+
+void Execution::measure_scratch() {
   std::size_t total = 0;
   const auto& areas = plan_->schedule().scratch;
   const std::size_t slack = 2 * kAlign / element_size_;  // edges are rounded to kAlign bytes on both sides
@@ -74,11 +91,6 @@ Status Execution::lay_out_scratch(ScratchPool& pool) {
     total += rounded_up(elements * element_size_);
   }
   scratch_per_slot_ = total;
-  const std::size_t bytes = total * slots_.size();
-  if (scratch_.size() >= bytes) return {};
-  scratch_ = ScratchPool::Block();
-  LONGSPAN_ASSIGN(scratch_, pool.take(bytes));
-  return {};
 }
 
 void Execution::admit(std::uint32_t slot_index) {

@@ -100,6 +100,7 @@ class Execution {
   Bytes locate(const Slice& slice, const Slot& slot, std::uint32_t slot_index) const;
   const std::byte* operand_data(const Operand& operand, const Slot& slot, std::uint32_t slot_index);
   Status lay_out_scratch(ScratchPool& pool);
+  void measure_scratch();
   Instance& instance(std::uint32_t slot, std::uint32_t step) { return instances_[slot * plan_->step_count() + step]; }
   std::size_t block_count(const Slice& extent) const {
     return (extent.buffer == BufferKind::kIn ? call_.in : call_.out).count(extent.block);
@@ -120,6 +121,8 @@ class Execution {
   bool draining_ = false;
   ScratchPool::Block scratch_;
   std::size_t scratch_per_slot_ = 0;
+  // What scratch was last laid out for; uniform blocks only.
+  std::size_t laid_out_in_ = SIZE_MAX, laid_out_out_ = SIZE_MAX, laid_out_element_ = 0;
   std::vector<std::size_t> area_offset_;
   std::vector<const void*> operand_pointers_;
 };

@@ -15,7 +15,11 @@ constexpr std::array<std::string_view, kCollectiveCount> kNames{
 constexpr std::size_t kEdgeBytes = 64;
 
 std::size_t scaled(std::size_t count, std::uint64_t num, std::uint64_t den, std::size_t element_size) noexcept {
-  const auto exact = static_cast<std::size_t>(static_cast<Uint128>(count) * num / den);
+  if (num == 0) return 0;
+  // A division of 128 bits is a function call of its own, and only counts beyond the reach of memory need it.
+  const bool narrow = count <= UINT64_MAX / num;
+  const auto exact = narrow ? static_cast<std::size_t>(count * num / den)
+                            : static_cast<std::size_t>(static_cast<Uint128>(count) * num / den);
   const std::size_t step = kEdgeBytes / element_size;
   return exact / step * step;
 }
@@ -72,6 +76,7 @@ bool reduces(Collective kind) noexcept {
 
 std::size_t chunk_edge(std::size_t count, std::uint32_t chunk, std::uint32_t chunks, std::size_t element_size) noexcept {
   if (chunk >= chunks) return count;
+  if (chunk == 0) return 0;
   return scaled(count, chunk, chunks, element_size);
 }
 

@@ -102,6 +102,10 @@ Status no_direct_link(const Cluster& cluster, int from, int to) {
                             cluster.topology.source.empty() ? "the topology" : cluster.topology.source));
 }
 
+double maximum(std::span<const double> values) {
+  return values.empty() ? 0 : *std::max_element(values.begin(), values.end());
+}
+
 /// Builds a Profile stage by stage.
 class Profiler {
  public:
@@ -113,6 +117,8 @@ class Profiler {
         totals_(network.size()),
         busy_(index(ranks_)),
         busy_total_(index(ranks_), 0),
+        copied_(index(ranks_)),
+        copied_total_(index(ranks_), 0),
         received_(index(ranks_), 0) {
     profile_.smallest_piece = std::numeric_limits<double>::infinity();
   }
@@ -121,6 +127,7 @@ class Profiler {
     hops_.clear();
     longest_hop_ = 0;
     std::fill(busy_.begin(), busy_.end(), 0.0);
+    std::fill(copied_.begin(), copied_.end(), 0.0);
     const bool chain = is_chain(stage, ranks_);
     for (const spi::StageFlow& flow : stage.flows)
       LONGSPAN_TRY(add(flow, stage.chained && !chain ? stage.rounds : 1, stage.chained));
@@ -132,8 +139,12 @@ class Profiler {
     made.latency_seconds =
         stage.chained ? longest_walk(hops_, &Hop::seconds, ranks_, stage.rounds) : longest_hop_ * stage.rounds;
     if (chain) made.walk_seconds_per_byte = longest_walk(hops_, &Hop::seconds_per_byte, ranks_, stage.rounds);
-    made.message_seconds = busy_.empty() ? 0 : *std::max_element(busy_.begin(), busy_.end());
-    for (std::size_t rank = 0; rank < busy_.size(); ++rank) busy_total_[rank] += busy_[rank];
+    made.message_seconds = maximum(busy_);
+    made.copy_share = maximum(copied_);
+    for (std::size_t rank = 0; rank < busy_.size(); ++rank) {
+      busy_total_[rank] += busy_[rank];
+      copied_total_[rank] += copied_[rank];
+    }
     profile_.reduce_share += stage.reduce_share;
     for (const Load& load : made.loads) totals_.add(load.resource, load.share);
     profile_.stages.push_back(std::move(made));
@@ -142,8 +153,9 @@ class Profiler {
 
   Profile take() {
     profile_.loads = totals_.take();
-    for (const double seconds : busy_total_) profile_.message_seconds = std::max(profile_.message_seconds, seconds);
-    for (const double share : received_) profile_.received_share = std::max(profile_.received_share, share);
+    profile_.message_seconds = maximum(busy_total_);
+    profile_.copy_share = maximum(copied_total_);
+    profile_.received_share = maximum(received_);
     if (profile_.smallest_piece == std::numeric_limits<double>::infinity()) profile_.smallest_piece = 0;
     return std::move(profile_);
   }
@@ -158,6 +170,10 @@ class Profiler {
     busy_[index(flow.from)] += messages * per_message / 2;
     busy_[index(flow.to)] += messages * per_message / 2;
     received_[index(flow.to)] += flow.share;
+    if (path.tier == Tier::kHost) {  // memory is moved by the ranks' own cores: one copies in, the other out
+      copied_[index(flow.from)] += flow.share;
+      copied_[index(flow.to)] += flow.share;
+    }
     const double hop = path.latency_seconds + per_message;
     longest_hop_ = std::max(longest_hop_, hop);
     if (chained) {
@@ -182,7 +198,7 @@ class Profiler {
   int ranks_;
   Profile profile_;
   LoadTable loads_, totals_;
-  std::vector<double> busy_, busy_total_, received_;
+  std::vector<double> busy_, busy_total_, copied_, copied_total_, received_;
   std::vector<Hop> hops_;
   double longest_hop_ = 0;
 };
@@ -193,11 +209,14 @@ struct Busiest {
   std::int64_t resource = -1;  ///< -1: the ranks themselves (messages and reductions)
 };
 
-Busiest busiest(const Network& network, std::span<const Load> loads, double message_seconds, double reduce_share,
-                const CostParameters& parameters, double chunk_bytes) {
-  Busiest found{message_seconds + reduce_share * chunk_bytes / parameters.reduce_bytes_per_second, 0, -1};
+/// `Of`: a StageProfile or a whole Profile. A rank's messages, copies and reductions share its core: they add up.
+template <typename Of>
+Busiest busiest_of(const Network& network, const Of& profile, const CostParameters& parameters, double chunk_bytes) {
+  Busiest found{profile.message_seconds + profile.reduce_share * chunk_bytes / parameters.reduce_bytes_per_second +
+                    profile.copy_share * chunk_bytes / parameters.copy_bytes_per_second,
+                0, -1};
   found.local_seconds = found.seconds;
-  for (const Load& load : loads) {
+  for (const Load& load : profile.loads) {
     const double seconds = load.share * chunk_bytes / network.capacity(load.resource);
     if (network.kind(load.resource) != ResourceKind::kWan) found.local_seconds = std::max(found.local_seconds, seconds);
     if (seconds <= found.seconds) continue;
@@ -209,7 +228,7 @@ Busiest busiest(const Network& network, std::span<const Load> loads, double mess
 
 Busiest busiest(const Network& network, const StageProfile& stage, const CostParameters& parameters,
                 double chunk_bytes) {
-  Busiest found = busiest(network, stage.loads, stage.message_seconds, stage.reduce_share, parameters, chunk_bytes);
+  Busiest found = busiest_of(network, stage, parameters, chunk_bytes);
   found.seconds = std::max(found.seconds, stage.walk_seconds_per_byte * chunk_bytes);
   return found;
 }
@@ -237,8 +256,7 @@ Price price(const Network& network, const Profile& profile, const CostParameters
   for (const StageProfile& stage : profile.stages) {
     made.first_chunk_seconds += busiest(network, stage, parameters, chunk_bytes).seconds + stage.latency_seconds;
   }
-  const Busiest overall =
-      busiest(network, profile.loads, profile.message_seconds, profile.reduce_share, parameters, chunk_bytes);
+  const Busiest overall = busiest_of(network, profile, parameters, chunk_bytes);
   made.interval_seconds = overall.seconds;
   made.local_seconds = overall.local_seconds * chunks;
   made.seconds = made.first_chunk_seconds + (chunks - 1) * made.interval_seconds;

@@ -27,6 +27,7 @@ struct StageProfile {
   double latency_seconds = 0;  ///< of its rounds, incl. per-message time
   double message_seconds = 0;  ///< per chunk, of the rank with the most messages
   double reduce_share = 0;
+  double copy_share = 0;  ///< in blocks, of the rank that copies most to and from peers in its host
   /// A chain of ranks that each pass on what they got: one chunk takes the sum of the hops, per byte of a block.
   double walk_seconds_per_byte = 0;
 };
@@ -37,6 +38,7 @@ struct Profile {
   std::vector<Load> loads;     ///< summed over the stages: the same NIC carries reduce-scatter, WAN and allgather
   double message_seconds = 0;  ///< per chunk, summed over the stages, of the busiest rank
   double reduce_share = 0;     ///< summed over the stages
+  double copy_share = 0;       ///< summed over the stages, of the rank that copies most
   double smallest_piece = 0;   ///< share of the smallest message; 0: no bytes at all
   double received_share = 0;   ///< of the rank that receives most: no rank needs more scratch
   double longest_rtt = 0;      ///< of the WAN flows

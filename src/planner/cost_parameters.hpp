@@ -12,8 +12,9 @@ namespace longspan::planner {
 /// use them. All ranks must hold the same values (they are part of the plan's digest).
 struct CostParameters {
   double nic_bytes_per_second = 10e9 / 8;     ///< of a host whose nic is not stated; 10 Gbit/s
-  double host_memory_bytes_per_second = 8e9;  ///< what all ranks of a host move between them, together
-  double reduce_bytes_per_second = 6e9;       ///< operand bytes that one rank reduces
+  double host_memory_bytes_per_second = 24e9;  ///< what all ranks of a host move between them, together
+  double reduce_bytes_per_second = 12e9;       ///< operand bytes that one rank reduces
+  double copy_bytes_per_second = 30e9;         ///< what one rank copies to and from its peers in the host
 
   /// Seconds from one rank's send to the other's continuation, beyond latency and bytes / rate: system calls, wake-ups.
   /// By tier: self, host, rack, site, region, WAN.
@@ -35,7 +36,7 @@ struct CostParameters {
   std::uint32_t max_chunks = 256;  ///< a power of two; more only where chunks would be larger than max_chunk_bytes
   std::size_t max_chunk_bytes = std::size_t{8} << 20;
   /// Inside one host no chunk is larger: what one phase wrote is still in the cache when the next one reads it.
-  std::size_t max_host_chunk_bytes = std::size_t{1} << 20;
+  std::size_t max_host_chunk_bytes = std::size_t{2} << 20;
   std::size_t min_piece_bytes = std::size_t{64} << 10;  ///< a message of a cut collective is no smaller
   /// The fewest chunks whose time is within this share of the best: fewer messages at equal speed.
   double chunking_gain = 0.005;

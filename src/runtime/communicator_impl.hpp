@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -23,6 +24,9 @@ class Job;
 /// Marks message ids of send/recv, which count per (source, destination, tag) and not per communicator.
 inline constexpr std::uint64_t kPointToPointBit = std::uint64_t{1} << 63;
 
+/// How long the ranks have to agree on the root cause: the standby hub needs 1.4 s when rank 0 stops just before a fault.
+inline constexpr std::chrono::seconds kVerdictGrace{2};
+
 /// The id of a communicator split from another: the same on all its ranks without talking.
 std::uint64_t child_id(std::uint64_t parent, std::uint32_t split, int color);
 
@@ -30,8 +34,32 @@ std::uint64_t child_id(std::uint64_t parent, std::uint32_t split, int color);
 struct PlanEntry {
   std::shared_ptr<const executor::CompiledPlan> plan;  // shared with its executions
   std::vector<std::unique_ptr<executor::Execution>> idle;
+  std::string name;  // of the decision
   std::vector<spi::Channel*> channels;
   std::uint64_t channel_epoch = 0;
+};
+
+/// What a CallDescriptor says, without its text.
+struct RecentCall {
+  Collective kind = Collective::kAllReduce;
+  std::uint64_t count = 0;
+  DataType type = DataType::kFloat32;
+  ReduceOp op = ReduceOp::kSum;
+  int root = 0;
+  const PlanEntry* entry = nullptr;
+  std::uint64_t digest = 0;
+};
+
+/// A call made before, checked and planned: training repeats itself, and a small message is over in the time that working
+/// this out takes with cold caches. Only calls of uniform blocks, without a factor.
+struct Prepared {
+  Collective kind = Collective::kAllReduce;
+  DataType type = DataType::kFloat32;
+  ReduceOp op = ReduceOp::kSum;
+  int root = 0;
+  std::size_t count = 0;
+  PlanEntry* entry = nullptr;  // nullptr: none
+  std::uint64_t digest = 0;
 };
 
 /// The state behind a Communicator. Guarded by the Domain's lock.
@@ -95,7 +123,11 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   /// In a child after fork(): finishes `work` with an error and returns true.
   bool refuse_child(WorkState& work) const;
   Status validate(const CollectiveCall& call) const;
-  Status begin(WorkState& work);
+  Status begin(WorkState& work, const Prepared* known);
+  /// Checks, plans and digests; remembers it where that may be asked again.
+  Result<Prepared> prepare(WorkState& work);
+  Prepared* slot_for(const CollectiveCall& call);
+  const Prepared* known(const CollectiveCall& call);
   Status run_alone(WorkState& work);
   /// An all-to-all whose buffers overlap reads from a copy (see in_place_alias).
   Status set_aside(WorkState& work, executor::Call& call);
@@ -115,6 +147,7 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   std::unordered_map<spi::PeerId, int> rank_of_peer_;
   std::unordered_map<const Plan*, std::unique_ptr<PlanEntry>> entries_;  // the planner remembers the plans
   PlanEntry* last_entry_ = nullptr;
+  std::array<Prepared, 16> prepared_;  // by a hash of the call
   std::vector<std::shared_ptr<WorkState>> active_;  // in the order they started
   struct EarlyDigest {
     std::uint32_t seq;
@@ -122,7 +155,7 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
     std::uint64_t digest;
   };
   std::vector<EarlyDigest> early_digests_;
-  std::array<std::pair<std::uint64_t, bootstrap::CallDescriptor>, 16> recent_calls_;  // by number modulo the size
+  std::array<std::pair<std::uint64_t, RecentCall>, 16> recent_calls_;  // by number modulo the size
   PointToPoint point_to_point_;
   std::unordered_map<void*, std::vector<std::unique_ptr<spi::MemoryRegion>>> registered_;
   std::unordered_map<void*, std::size_t> allocated_;  // by alloc(), with the size mapped

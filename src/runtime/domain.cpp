@@ -21,8 +21,10 @@ using namespace std::chrono_literals;
 // core away: what spinning buys is one wake-up (5 to 50 us).
 constexpr std::chrono::nanoseconds kSpin = 50us;
 constexpr std::chrono::nanoseconds kSpinShared = 5us;  // more ranks than cores: somebody else needs this core
+constexpr int kPollsPerYield = 64;                     // a few us: the rank waited for may need this very core
 constexpr int kPollsPerClock = 8;                      // a clock read costs as much as an idle poll
 constexpr std::uint64_t kLocalPolls = 8;
+constexpr std::uint64_t kLocalPollsAlone = 64;  // while only newcomers could come by socket
 constexpr auto kBackgroundPatience = 5ms;
 constexpr auto kTick = 100ms;  // deadlines of operations nobody waits for are checked this often
 constexpr std::size_t kEarlyArrivals = 4096;
@@ -128,7 +130,7 @@ bool Domain::poll_all() {
   bool any = false;
   // A look at sockets is a system call, as dear as a whole message through shared memory: beside an endpoint that is
   // looked at for free it gets every eighth turn, unless the turn before found something there.
-  const bool all = remote_busy_ || !any_local_ || ++polls_ % kLocalPolls == 0;
+  const bool all = remote_busy_ || !any_local_ || ++polls_ % (remote_channels_ > 0 ? kLocalPolls : kLocalPollsAlone) == 0;
   for (std::size_t e = 0; e < endpoints_.size(); ++e) {
     if (!all && !host_local_[e]) continue;
     const std::size_t found = endpoints_[e]->poll(completions_);
@@ -217,7 +219,10 @@ bool Domain::drive_until(Lock& lock, const std::function<bool()>& done, TimePoin
         late = true;
         break;
       }
-      if (now - idle_since < spin_) continue;
+      if (now - idle_since < spin_) {
+        if (polls % kPollsPerYield == 0) ::sched_yield();
+        continue;
+      }
       block(lock, deadline);
       poll_control(TimePoint::max());
       idle_since = TimePoint{};
@@ -310,6 +315,7 @@ Result<spi::Channel*> Domain::channel(const Peer& peer, Tier tier, const Channel
       options.loss = plan.loss;
       options.peer_name = peer.name;
       LONGSPAN_ASSIGN(spi::Channel* made, endpoints_[i]->connect(peer.id, address->second, options, deadline));
+      remote_channels_ += local ? 0 : 1;
       channels_[peer.id] = OpenChannel{made, endpoints_[i].get(), tier, plan.rate_bytes_per_second};
       log::debug("{}: {} over {}", peer.name, name_of(tier), names_[i]);
       return made;

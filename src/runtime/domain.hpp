@@ -137,6 +137,7 @@ class Domain {
   std::vector<bool> host_local_;
   bool any_local_ = false;
   bool remote_busy_ = false;  // the last look at an endpoint that is not host-local found something
+  int remote_channels_ = 0;   // made over endpoints that are not host-local
   std::uint64_t polls_ = 0;
   std::vector<std::unique_ptr<spi::Endpoint>> endpoints_;
   std::unordered_map<spi::PeerId, OpenChannel> channels_;

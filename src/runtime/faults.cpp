@@ -12,7 +12,6 @@ namespace longspan::runtime {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr auto kVerdictGrace = 1s;
 constexpr std::size_t kEarlyDigests = 4096;
 
 }  // namespace
@@ -143,7 +142,9 @@ void CommunicatorImpl::fill(bootstrap::WaitReport& report) const {
   report.next_seq = next_seq_;
   report.busy = !active_.empty();
   const auto& [seq, call] = recent_calls_[report.seq % recent_calls_.size()];
-  if (seq == report.seq) report.call = call;
+  if (seq == report.seq && call.entry != nullptr) {
+    report.call = {call.kind, call.count, call.type, call.op, call.root, call.entry->name, call.digest};
+  }
   for (const auto& work : active_) {
     if (work->execution == nullptr || (report.seq != bootstrap::kNoSeq && work->seq != report.seq)) continue;
     const auto waiting = work->execution->waiting_for();

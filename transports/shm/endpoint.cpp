@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::string_view kAddressPrefix = "shm1:";
 constexpr std::size_t kFetchPerPoll = std::size_t{1} << 20;  // so that a large message does not hold up small ones
-constexpr int kPollsPerSocketCheck = 128;  // sockets only tell of deaths and newcomers, and cost a system call
+constexpr int kPollsPerSocketCheck = 512;  // sockets only tell of deaths and newcomers, and cost a system call
 
 // Memory needs no registration here.
 class Region final : public spi::MemoryRegion {};

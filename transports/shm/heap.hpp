@@ -16,8 +16,8 @@ class StagingHeap {
  public:
   static constexpr std::size_t kBytes = std::size_t{64} << 20;
   static constexpr std::size_t kSmallest = std::size_t{32} << 10;
-  static constexpr int kClasses = 6;
-  static constexpr std::size_t kLargest = kSmallest << (kClasses - 1);  ///< 1 MiB; more than that is sent in pieces
+  static constexpr int kClasses = 7;
+  static constexpr std::size_t kLargest = kSmallest << (kClasses - 1);  ///< 2 MiB; more than that is sent in pieces
 
   struct Block {
     std::uint32_t offset = 0;
