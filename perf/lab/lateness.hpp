@@ -19,6 +19,11 @@ class Lateness {
     max_ = std::max(max_, late);
   }
 
+  /// Several packets handed over together, `late` after the last was due; they took the time `spread` on the link.
+  void add_together(Duration late, std::uint32_t packets, Duration spread) {
+    for (std::uint32_t i = 0; i < packets; ++i) add(late + spread * i / packets);
+  }
+
   std::uint64_t samples() const noexcept { return total_; }
   Duration max() const noexcept { return max_; }
 

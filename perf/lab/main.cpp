@@ -30,6 +30,7 @@ struct Arguments {
   NetworkOptions network;
   std::uint64_t seed = 1;
   int ranks_per_host = 1;
+  bool no_offload = false;
   bool no_realtime = false;
   bool quiet = false;
   bool allow_invalid = false;
@@ -74,6 +75,7 @@ Result<WanOptions> wan_options(const Arguments& arguments, const Topology& topol
   if (!port) return bad_option("--wan-port", arguments.port, "auto, tun or packet");
   options.port = *port;
   options.seed = arguments.seed;
+  options.offload = !arguments.no_offload;
   options.realtime = !arguments.no_realtime;
   for (const std::string& fault : arguments.faults) {
     LONGSPAN_ASSIGN(const auto changes, parse_fault(fault, topology));
@@ -147,6 +149,7 @@ void add_options(CLI::App& command, Arguments& arguments) {
   command.add_option("--timeout", arguments.timeout, "Time for the whole run");
   command.add_option("--json", arguments.json, "Also writes the counters to this file");
   command.add_option("--seed", arguments.seed, "Seed of random loss");
+  command.add_flag("--no-offload", arguments.no_offload, "Take every packet from the kernel by itself: slower");
   command.add_flag("--no-realtime", arguments.no_realtime, "Do not ask for SCHED_FIFO");
   command.add_flag("--allow-invalid", arguments.allow_invalid,
                    "Exit code 0 though the run is invalid: for what tests behaviour and not speed");

@@ -29,7 +29,7 @@ PacketRing::PacketRing(PacketRing&& other) noexcept
       capacity_(std::exchange(other.capacity_, 0)),
       head_(std::exchange(other.head_, 0)),
       tail_(std::exchange(other.tail_, 0)),
-      packets_(std::exchange(other.packets_, 0)) {}
+      records_(std::exchange(other.records_, 0)) {}
 
 PacketRing::~PacketRing() {
   if (memory_ != nullptr) ::munmap(memory_, capacity_);
@@ -40,12 +40,12 @@ std::size_t PacketRing::skip_wrap(std::size_t position) const {
   return position;
 }
 
-PacketRecord* PacketRing::push(std::span<const std::byte> packet) {
-  const std::size_t stride = sizeof(PacketRecord) + round_up(packet.size());
+PacketRecord* PacketRing::push(std::size_t length) {
+  const std::size_t stride = sizeof(PacketRecord) + round_up(length);
   // Starting over when idle keeps a lightly used ring in the cache.
-  if (packets_ == 0) head_ = tail_ = 0;
-  // head_ == tail_ with packets inside means full, so strict comparisons keep one byte free.
-  if (tail_ >= head_ && (packets_ == 0 || tail_ > head_)) {
+  if (records_ == 0) head_ = tail_ = 0;
+  // head_ == tail_ with records inside means full, so strict comparisons keep one byte free.
+  if (tail_ >= head_ && (records_ == 0 || tail_ > head_)) {
     if (tail_ + stride > capacity_) {
       if (stride >= head_) return nullptr;
       if (tail_ + sizeof(PacketRecord) <= capacity_) at(tail_).length = 0;
@@ -55,11 +55,10 @@ PacketRecord* PacketRing::push(std::span<const std::byte> packet) {
     return nullptr;
   }
   PacketRecord& record = *new (memory_ + tail_) PacketRecord;
-  record.length = static_cast<std::uint32_t>(packet.size());
+  record.length = static_cast<std::uint32_t>(length);
   record.stride = static_cast<std::uint32_t>(stride);
-  std::memcpy(memory_ + tail_ + sizeof(PacketRecord), packet.data(), packet.size());
   tail_ += stride;
-  ++packets_;
+  ++records_;
   return &record;
 }
 
@@ -68,29 +67,24 @@ PacketRecord& PacketRing::front() {
   return at(head_);
 }
 
-std::span<const std::byte> PacketRing::front_bytes() {
-  const PacketRecord& record = front();
-  return {memory_ + head_ + sizeof(PacketRecord), record.length};
-}
-
 void PacketRing::pop() {
   head_ += front().stride;
-  --packets_;
+  --records_;
 }
 
 std::size_t PacketRing::truncate_after(TimePoint instant) {
   std::size_t position = head_;
   std::size_t kept = 0;
-  while (kept < packets_) {
+  while (kept < records_) {
     position = skip_wrap(position);
     if (at(position).departs > instant) break;
     position += at(position).stride;
     ++kept;
   }
-  const std::size_t removed = packets_ - kept;
+  const std::size_t removed = records_ - kept;
   if (removed > 0) {
     tail_ = position;
-    packets_ = kept;
+    records_ = kept;
   }
   return removed;
 }

@@ -8,16 +8,21 @@
 
 namespace longspan::lab {
 
-/// What a packet carries while the emulated link holds it.
+/// One packet, or a few that travel together, while the emulated link holds them.
 struct PacketRecord {
-  TimePoint departs;          ///< the instant its last byte has left the queue
-  TimePoint due;              ///< the instant it reaches the other end
-  Duration read_lateness{0};  ///< how late the emulator may have been in noticing it
-  std::uint32_t length = 0;   ///< bytes of the IP packet
-  std::uint32_t stride = 0;   ///< bytes from this record to the next
+  TimePoint departs;            ///< the instant the last byte has left the queue
+  TimePoint due;                ///< the instant it reaches the other end
+  Duration serialisation{0};    ///< the time all of them take on the link
+  Duration read_lateness{0};    ///< how late the emulator may have been in noticing them
+  std::uint32_t length = 0;     ///< bytes of the frame that follows this record
+  std::uint32_t stride = 0;     ///< bytes from this record to the next
+  std::uint32_t wire_bytes = 0; ///< bytes of all their IP packets
+  std::uint32_t packets = 1;
+
+  std::span<std::byte> bytes() noexcept { return {reinterpret_cast<std::byte*>(this + 1), length}; }
 };
 
-/// First-in-first-out packets in one preallocated block of memory: nothing is allocated per packet.
+/// First-in-first-out records in one preallocated block of memory: nothing is allocated per packet.
 ///
 /// Used by one thread.
 class PacketRing {
@@ -29,28 +34,27 @@ class PacketRing {
   PacketRing(const PacketRing&) = delete;
   PacketRing& operator=(const PacketRing&) = delete;
 
-  bool empty() const noexcept { return packets_ == 0; }
-  std::size_t packets() const noexcept { return packets_; }
+  bool empty() const noexcept { return records_ == 0; }
+  std::size_t records() const noexcept { return records_; }
 
-  /// Appends a copy of `packet`; nullptr when there is no room.
-  PacketRecord* push(std::span<const std::byte> packet);
-  /// The oldest packet. Requires !empty().
+  /// Appends a record with room for `length` bytes; nullptr when the ring is full.
+  PacketRecord* push(std::size_t length);
+  /// The oldest record. Requires !empty().
   PacketRecord& front();
-  std::span<const std::byte> front_bytes();
   void pop();
 
   /// Calls `visit(record)` oldest first until it returns false.
   template <class Visit>
   void for_each(Visit&& visit) {
     std::size_t position = head_;
-    for (std::size_t i = 0; i < packets_; ++i) {
+    for (std::size_t i = 0; i < records_; ++i) {
       position = skip_wrap(position);
       PacketRecord& record = at(position);
       if (!visit(record)) return;
       position += record.stride;
     }
   }
-  /// Removes every packet that left the queue after `instant`; returns how many.
+  /// Removes every record that left the queue after `instant`; returns how many.
   std::size_t truncate_after(TimePoint instant);
 
  private:
@@ -62,7 +66,7 @@ class PacketRing {
   std::size_t capacity_ = 0;
   std::size_t head_ = 0;
   std::size_t tail_ = 0;
-  std::size_t packets_ = 0;
+  std::size_t records_ = 0;
 };
 
 }  // namespace longspan::lab

@@ -11,9 +11,9 @@ std::optional<PortKind> parse_port_kind(std::string_view name) noexcept {
   return std::nullopt;
 }
 
-Result<std::unique_ptr<PacketPort>> open_port(PortKind kind, const Namespace& router, int mtu) {
+Result<std::unique_ptr<PacketPort>> open_port(PortKind kind, const Namespace& router, int mtu, bool offload) {
   if (kind == PortKind::kPacket) return open_packet_port(router, mtu);
-  auto tun = open_tun_port(router);
+  auto tun = open_tun_port(router, offload);
   if (tun.ok() || kind == PortKind::kTun) return tun;
   auto packet = open_packet_port(router, mtu);
   if (packet.ok()) return packet;

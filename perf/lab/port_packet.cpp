@@ -15,6 +15,7 @@
 
 #include "base/fd.hpp"
 #include "lab/namespace.hpp"
+#include "lab/packet_train.hpp"
 #include "lab/port.hpp"
 
 namespace longspan::lab {
@@ -35,11 +36,14 @@ class PacketSocketPort final : public PacketPort {
   int fd() const noexcept override { return fd_.get(); }
 
   std::size_t receive(std::span<std::byte> room) override {
-    const ssize_t got = ::recv(fd_.get(), room.data(), room.size(), MSG_DONTWAIT);
-    return got > 0 ? static_cast<std::size_t>(got) : 0;
+    std::memset(room.data(), 0, PacketTrain::kPrefix);
+    const auto packet = room.subspan(PacketTrain::kPrefix);
+    const ssize_t got = ::recv(fd_.get(), packet.data(), packet.size(), MSG_DONTWAIT);
+    return got > 0 ? PacketTrain::kPrefix + static_cast<std::size_t>(got) : 0;
   }
 
-  bool send(std::span<const std::byte> packet) override {
+  bool send(std::span<const std::byte> frame) override {
+    const auto packet = frame.subspan(PacketTrain::kPrefix);
     const bool v6 = (std::to_integer<unsigned>(packet.front()) >> 4) == 6;
     to_router_.sll_protocol = htons(v6 ? ETH_P_IPV6 : ETH_P_IP);
     return ::sendto(fd_.get(), packet.data(), packet.size(), MSG_DONTWAIT,

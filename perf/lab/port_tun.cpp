@@ -12,6 +12,7 @@
 
 #include "base/fd.hpp"
 #include "lab/namespace.hpp"
+#include "lab/packet_train.hpp"
 #include "lab/port.hpp"
 
 namespace longspan::lab {
@@ -27,8 +28,8 @@ class TunPort final : public PacketPort {
     return got > 0 ? static_cast<std::size_t>(got) : 0;
   }
 
-  bool send(std::span<const std::byte> packet) override {
-    return ::write(fd_.get(), packet.data(), packet.size()) == static_cast<ssize_t>(packet.size());
+  bool send(std::span<const std::byte> frame) override {
+    return ::write(fd_.get(), frame.data(), frame.size()) == static_cast<ssize_t>(frame.size());
   }
 
   std::uint64_t kernel_drops() override {
@@ -49,17 +50,32 @@ class TunPort final : public PacketPort {
   const Namespace& router_;
 };
 
+#ifndef TUN_F_USO4  // Linux 6.2
+constexpr unsigned TUN_F_USO4 = 0x20;
+constexpr unsigned TUN_F_USO6 = 0x40;
+#endif
+
+/// Lets the kernel leave to us what it would otherwise do for each packet: cutting up and checksums. A kernel that
+/// knows less of it gives smaller pieces.
+void turn_on_offloads(int fd) {
+  constexpr unsigned kTcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+  if (::ioctl(fd, TUNSETOFFLOAD, kTcp | TUN_F_USO4 | TUN_F_USO6) != 0) (void)::ioctl(fd, TUNSETOFFLOAD, kTcp);
+}
+
 }  // namespace
 
-Result<std::unique_ptr<PacketPort>> open_tun_port(const Namespace& router) {
+Result<std::unique_ptr<PacketPort>> open_tun_port(const Namespace& router, bool offload) {
   const ScopedNamespace inside(router);
   LONGSPAN_TRY(inside.status());
   Fd fd(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
   if (!fd) return system_error("open /dev/net/tun", errno);
   ifreq request{};
-  request.ifr_flags = IFF_TUN | IFF_NO_PI;
+  request.ifr_flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR;
   std::memcpy(request.ifr_name, "wan0", 5);
   if (::ioctl(fd.get(), TUNSETIFF, &request) != 0) return system_error("TUNSETIFF wan0", errno);
+  int prefix = PacketTrain::kPrefix;
+  if (::ioctl(fd.get(), TUNSETVNETHDRSZ, &prefix) != 0) return system_error("TUNSETVNETHDRSZ", errno);
+  if (offload) turn_on_offloads(fd.get());
   // The kernel's own queue in front of the reader: it must never be what drops.
   LONGSPAN_TRY(router.ip("link set wan0 txqueuelen 20000\n"));
   return std::unique_ptr<PacketPort>(std::make_unique<TunPort>(std::move(fd), router));

@@ -56,7 +56,7 @@ Status Wan::attach() {
   const std::size_t regions = network_.topology().regions.size();
   for (std::size_t r = 0; r < regions && regions > 1; ++r) {
     const int region = static_cast<int>(r);
-    LONGSPAN_ASSIGN(auto port, open_port(options_.port, network_.router(region), network_.options().mtu));
+    LONGSPAN_ASSIGN(auto port, open_port(options_.port, network_.router(region), network_.options().mtu, options_.offload));
     LONGSPAN_TRY(network_.route_wan(region));
     report_.port = port->kind();
     fds.push_back(port->fd());
@@ -67,7 +67,7 @@ Status Wan::attach() {
     event.events = EPOLLIN;
     if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return system_error("epoll_ctl", errno);
   }
-  scratch_.resize(std::size_t{1} << 16);
+  scratch_.resize(PacketTrain::kLargestFrame);
   return {};
 }
 
@@ -189,14 +189,15 @@ Wan::Arrivals Wan::read_ports(TimePoint now, Duration lateness) {
   return arrivals;
 }
 
-void Wan::route(std::size_t region, std::span<const std::byte> packet, TimePoint now, Duration lateness) {
-  const int to = lookup_.destination_region(packet);
+void Wan::route(std::size_t region, std::span<const std::byte> frame, TimePoint now, Duration lateness) {
+  const auto train = PacketTrain::parse(frame);
+  const int to = train ? lookup_.destination_region(frame.subspan(PacketTrain::kPrefix)) : -1;
   const int link = to < 0 ? -1 : link_of_pair_[region * ports_.size() + at(to)];
   if (link < 0) {
     ++report_.unroutable_packets;
     return;
   }
-  links_[at(link)].offer(packet, now, lateness);
+  links_[at(link)].offer(*train, now, lateness);
 }
 
 void Wan::deliver(TimePoint now) {
@@ -205,8 +206,10 @@ void Wan::deliver(TimePoint now) {
     EmulatedLink& link = links_[i];
     PacketPort& port = *ports_[at(topology.wan[i].to)];
     while (link.next_due() <= now) {
-      report_.lateness.add(Clock::now() - link.next_due() + link.front_read_lateness());
-      if (!port.send(link.front())) ++report_.kernel_drops;
+      PacketRecord& record = link.front();
+      report_.lateness.add_together(Clock::now() - record.due + record.read_lateness, record.packets,
+                                    record.serialisation);
+      if (!port.send(record.bytes())) report_.kernel_drops += record.packets;
       link.pop_delivered();
     }
   }

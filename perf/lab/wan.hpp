@@ -18,6 +18,7 @@ namespace longspan::lab {
 struct WanOptions {
   PortKind port = PortKind::kAuto;
   std::uint64_t seed = 1;
+  bool offload = true;   ///< takes packets from the kernel in trains where the port can
   bool realtime = true;  ///< SCHED_FIFO when allowed
   std::vector<LinkChange> changes;
 };
@@ -60,7 +61,7 @@ class Wan {
   void make_links();
   void run();
   Arrivals read_ports(TimePoint now, Duration lateness);
-  void route(std::size_t region, std::span<const std::byte> packet, TimePoint now, Duration lateness);
+  void route(std::size_t region, std::span<const std::byte> frame, TimePoint now, Duration lateness);
   void deliver(TimePoint now);
   TimePoint next_due();
   void apply_changes(TimePoint now);

@@ -8,6 +8,7 @@
 
 #include "base/clock.hpp"
 #include "lab/packet_ring.hpp"
+#include "lab/packet_train.hpp"
 #include "longspan/topology.hpp"
 
 namespace longspan::lab {
@@ -49,14 +50,14 @@ class EmulatedLink {
   /// `ceiling` gives the largest rate, delay and buffer the link will ever be set to; memory is taken for that.
   EmulatedLink(const LinkSettings& settings, const LinkSettings& ceiling, std::uint64_t seed);
 
-  /// A packet arrives at the queue.
-  void offer(std::span<const std::byte> packet, TimePoint now, Duration read_lateness = Duration{0});
-  /// When the next packet reaches the far end; TimePoint::max() when there is none.
+  /// A packet, or a train of them, arrives at the queue. Every packet of a train is queued, sent, dropped or lost for
+  /// itself; those that follow each other within a quarter of a millisecond reach the far end together.
+  void offer(const PacketTrain& train, TimePoint now, Duration read_lateness = Duration{0});
+  /// When the next packets reach the far end; TimePoint::max() when there are none.
   TimePoint next_due();
-  /// The packet that next_due() is about, and how late its reading was. Requires that there is one.
-  std::span<const std::byte> front() { return ring_.front_bytes(); }
-  Duration front_read_lateness() { return ring_.front().read_lateness; }
-  /// Forgets that packet; it has been handed over.
+  /// The packets that next_due() is about. Requires that there are any.
+  PacketRecord& front() { return ring_.front(); }
+  /// Forgets those packets; they have been handed over.
   void pop_delivered();
 
   /// From now on; what waits in the queue leaves at the new rate, what has left it keeps its time.
@@ -69,6 +70,9 @@ class EmulatedLink {
   std::uint64_t queued_bytes(TimePoint now) const;
 
  private:
+  std::uint32_t packets_together(const PacketTrain& train) const;
+  void offer_part(const PacketTrain& train, std::uint32_t first, std::uint32_t count, TimePoint now,
+                  Duration read_lateness);
   bool lose();
   void count_busy(TimePoint start, TimePoint end);
 

@@ -28,8 +28,8 @@ struct Fixture {
       : link(settings, settings, seed) {}
 
   void offer(TimePoint now, int count = 1) {
-    const std::vector<std::byte> packet(kPacket);
-    for (int i = 0; i < count; ++i) link.offer(packet, now);
+    const std::vector<std::byte> frame(PacketTrain::kPrefix + kPacket);
+    for (int i = 0; i < count; ++i) link.offer(*PacketTrain::parse(frame), now);
   }
   std::vector<TimePoint> deliver_all() {
     std::vector<TimePoint> times;

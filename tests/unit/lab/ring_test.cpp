@@ -18,6 +18,12 @@ std::vector<std::byte> packet_of(std::size_t length, int seed) {
   return packet;
 }
 
+PacketRecord* push(PacketRing& ring, const std::vector<std::byte>& packet) {
+  PacketRecord* const record = ring.push(packet.size());
+  if (record != nullptr) std::memcpy(record->bytes().data(), packet.data(), packet.size());
+  return record;
+}
+
 bool same(std::span<const std::byte> a, const std::vector<std::byte>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), b.size()) == 0;
 }
@@ -32,15 +38,15 @@ TEST_CASE("A ring gives back what was put in, in order, however packets of all s
       const unsigned choice = choices[i % choices.size()] + static_cast<unsigned>(i) * 7;
       if (choice % 3 != 0) {
         auto packet = packet_of(1 + choice % 900, static_cast<int>(choice));
-        if (ring.push(packet) != nullptr) model.push_back(std::move(packet));
+        if (push(ring, packet) != nullptr) model.push_back(std::move(packet));
       } else if (!model.empty()) {
-        RC_ASSERT(same(ring.front_bytes(), model.front()));
+        RC_ASSERT(same(ring.front().bytes(), model.front()));
         ring.pop();
         model.pop_front();
       }
-      RC_ASSERT(ring.packets() == model.size());
+      RC_ASSERT(ring.records() == model.size());
     }
-    for (; !model.empty(); model.pop_front(), ring.pop()) RC_ASSERT(same(ring.front_bytes(), model.front()));
+    for (; !model.empty(); model.pop_front(), ring.pop()) RC_ASSERT(same(ring.front().bytes(), model.front()));
     RC_ASSERT(ring.empty());
   });
   CHECK(held);
@@ -50,10 +56,10 @@ TEST_CASE("A full ring refuses a packet and keeps the others") {
   PacketRing ring(4096);
   const auto packet = packet_of(1000, 1);
   int taken = 0;
-  while (ring.push(packet) != nullptr) ++taken;
+  while (push(ring, packet) != nullptr) ++taken;
   CHECK(taken >= 3);
-  CHECK(ring.packets() == static_cast<std::size_t>(taken));
-  CHECK(same(ring.front_bytes(), packet));
+  CHECK(ring.records() == static_cast<std::size_t>(taken));
+  CHECK(same(ring.front().bytes(), packet));
 }
 
 TEST_CASE("Truncation removes the packets that leave later, also across the end of the ring") {
@@ -61,13 +67,13 @@ TEST_CASE("Truncation removes the packets that leave later, also across the end 
   const auto packet = packet_of(900, 1);
   const TimePoint start{};
   int number = 0;
-  const auto push = [&] { ring.push(packet)->departs = start + std::chrono::seconds(number++); };
-  for (int i = 0; i < 5; ++i) push();
+  const auto push_next = [&] { push(ring, packet)->departs = start + std::chrono::seconds(number++); };
+  for (int i = 0; i < 5; ++i) push_next();
   for (int i = 0; i < 4; ++i) ring.pop();
-  for (int i = 0; i < 3; ++i) push();  // 4 is left, 5 to 7 wrapped
+  for (int i = 0; i < 3; ++i) push_next();  // 4 is left, 5 to 7 wrapped
   CHECK(ring.truncate_after(start + std::chrono::seconds(5)) == 2);
-  CHECK(ring.packets() == 2);
-  push();
+  CHECK(ring.records() == 2);
+  push_next();
   std::vector<TimePoint> left;
   ring.for_each([&left](const PacketRecord& record) {
     left.push_back(record.departs);

@@ -1,0 +1,155 @@
+#include "lab/packet_train.hpp"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace longspan::lab {
+namespace {
+
+/// struct virtio_net_hdr; <linux/virtio_net.h> is not C++ ("class" is a member of another structure there).
+struct OffloadHeader {
+  std::uint8_t flags;
+  std::uint8_t gso_type;
+  std::uint16_t hdr_len;
+  std::uint16_t gso_size;
+  std::uint16_t csum_start;
+  std::uint16_t csum_offset;
+};
+static_assert(sizeof(OffloadHeader) == PacketTrain::kPrefix);
+constexpr std::uint8_t kNeedsChecksum = 1;
+constexpr std::uint8_t kSingle = 0;
+constexpr std::uint8_t kTcp4 = 1;
+constexpr std::uint8_t kTcp6 = 4;
+constexpr std::uint8_t kUdp = 5;
+constexpr std::uint8_t kCongestionNotified = 0x80;  ///< beside the type
+
+constexpr std::size_t kV4Header = 20;
+constexpr std::size_t kV6Header = 40;
+constexpr std::size_t kUdpHeader = 8;
+constexpr std::size_t kTcpHeader = 20;
+constexpr std::size_t kTcpFlags = 13;
+constexpr std::uint8_t kFinPsh = 0x09;
+constexpr std::uint8_t kCwr = 0x80;
+
+std::uint8_t byte_at(std::span<const std::byte> bytes, std::size_t offset) {
+  return std::to_integer<std::uint8_t>(bytes[offset]);
+}
+
+std::uint16_t read_16(std::span<const std::byte> bytes, std::size_t offset) {
+  std::uint16_t value = 0;
+  std::memcpy(&value, bytes.data() + offset, sizeof value);
+  return ntohs(value);
+}
+
+void write_16(std::span<std::byte> bytes, std::size_t offset, std::size_t value) {
+  const std::uint16_t wire = htons(static_cast<std::uint16_t>(value));
+  std::memcpy(bytes.data() + offset, &wire, sizeof wire);
+}
+
+/// The Internet checksum's sum, not yet complemented.
+std::uint32_t sum_16(std::span<const std::byte> bytes, std::uint32_t sum = 0) {
+  for (std::size_t i = 0; i + 1 < bytes.size(); i += 2) sum += read_16(bytes, i);
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
+  return sum;
+}
+
+bool is_v6(std::span<const std::byte> packet) { return byte_at(packet, 0) >> 4 == 6; }
+
+void write_ip_length(std::span<std::byte> packet, std::uint32_t packets_before) {
+  if (is_v6(packet)) {
+    write_16(packet, 4, packet.size() - kV6Header);
+    return;
+  }
+  const std::size_t length = std::size_t{4} * (byte_at(packet, 0) & 0xfU);
+  write_16(packet, 2, packet.size());
+  write_16(packet, 4, read_16(packet, 4) + packets_before);
+  write_16(packet, 10, 0);
+  write_16(packet, 10, ~sum_16(packet.first(length)) & 0xffffU);
+}
+
+/// What the kernel expects where a device is to fill in the checksum: the sum of the pseudo-header.
+std::uint32_t pseudo_header_sum(std::span<const std::byte> packet, std::size_t transport, bool udp) {
+  const auto addresses = is_v6(packet) ? packet.subspan(8, 32) : packet.subspan(12, 8);
+  const auto length = static_cast<std::uint32_t>(packet.size() - transport);
+  return sum_16(addresses, length + (udp ? IPPROTO_UDP : IPPROTO_TCP));
+}
+
+}  // namespace
+
+std::optional<PacketTrain> PacketTrain::parse(std::span<const std::byte> frame) {
+  if (frame.size() < kPrefix + kV4Header) return std::nullopt;
+  OffloadHeader header{};
+  std::memcpy(&header, frame.data(), sizeof header);
+  PacketTrain train(frame);
+  const auto type = static_cast<std::uint8_t>(header.gso_type & ~kCongestionNotified);
+  if (type == kSingle) {
+    train.segment_ = train.packet().size();
+    return train;
+  }
+  if (header.gso_size == 0 || !train.read_headers(header.csum_start, type)) return std::nullopt;
+  train.segment_ = header.gso_size;
+  const std::size_t payload = train.packet().size() - train.headers_;
+  train.packets_ = static_cast<std::uint32_t>(std::max<std::size_t>(1, (payload + train.segment_ - 1) / train.segment_));
+  return train;
+}
+
+bool PacketTrain::read_headers(std::uint16_t transport, std::uint8_t type) {
+  udp_ = type == kUdp;
+  if (!udp_ && type != kTcp4 && type != kTcp6) return false;
+  const std::size_t ip = is_v6(packet()) ? kV6Header : kV4Header;
+  // The kernel's own hdr_len says how much it holds in one piece, not where the headers end.
+  if (transport < ip || packet().size() < transport + (udp_ ? kUdpHeader : kTcpHeader)) return false;
+  transport_ = transport;
+  headers_ = transport + (udp_ ? kUdpHeader : std::size_t{4} * (byte_at(packet(), transport + 12U) >> 4));
+  return headers_ <= packet().size();
+}
+
+std::size_t PacketTrain::payload_bytes(std::uint32_t first, std::uint32_t count) const noexcept {
+  const std::size_t all = frame_.size() - kPrefix - headers_;
+  return std::min(all, (std::size_t{first} + count) * segment_) - first * segment_;
+}
+
+void PacketTrain::write(std::uint32_t first, std::uint32_t count, std::span<std::byte> out) const {
+  if (count == packets_) {
+    std::memcpy(out.data(), frame_.data(), frame_.size());
+    return;
+  }
+  OffloadHeader header{};
+  std::memcpy(&header, frame_.data(), sizeof header);
+  header.flags = kNeedsChecksum;
+  header.hdr_len = static_cast<std::uint16_t>(headers_);
+  if (first > 0) header.gso_type &= static_cast<std::uint8_t>(~kCongestionNotified);
+  if (count == 1) {
+    header.gso_type = kSingle;
+    header.gso_size = 0;
+  }
+  std::memcpy(out.data(), &header, sizeof header);
+  std::memcpy(out.data() + kPrefix, packet().data(), headers_);
+  const auto payload = packet().subspan(headers_ + first * segment_, payload_bytes(first, count));
+  std::memcpy(out.data() + kPrefix + headers_, payload.data(), payload.size());
+  adjust_headers(first, count, out.subspan(kPrefix));
+}
+
+void PacketTrain::adjust_headers(std::uint32_t first, std::uint32_t count, std::span<std::byte> packet) const {
+  write_ip_length(packet, first);
+  std::size_t checksum = transport_ + 16;
+  if (udp_) {
+    write_16(packet, transport_ + 4, packet.size() - transport_);
+    checksum = transport_ + 6;
+  } else {
+    std::uint32_t sequence = 0;
+    std::memcpy(&sequence, packet.data() + transport_ + 4, sizeof sequence);
+    sequence = htonl(ntohl(sequence) + static_cast<std::uint32_t>(first * segment_));
+    std::memcpy(packet.data() + transport_ + 4, &sequence, sizeof sequence);
+    auto flags = byte_at(packet, transport_ + kTcpFlags);
+    if (first + count < packets_) flags &= static_cast<std::uint8_t>(~kFinPsh);
+    if (first > 0) flags &= static_cast<std::uint8_t>(~kCwr);
+    packet[transport_ + kTcpFlags] = std::byte{flags};
+  }
+  write_16(packet, checksum, pseudo_header_sum(packet, transport_, udp_));
+}
+
+}  // namespace longspan::lab

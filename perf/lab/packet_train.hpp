@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+namespace longspan::lab {
+
+/// What a port gives and takes: the kernel's virtio_net_hdr, then an IP packet. With segmentation offload the "packet"
+/// stands for several of one flow, which share their headers: a train.
+///
+/// A view: the bytes belong to the caller. Carrying a train in one piece is what makes the lab fast; its packets keep
+/// their own bytes on the wire, and any run of them can be taken out as a train of its own.
+class PacketTrain {
+ public:
+  /// Bytes in front of the IP packet.
+  static constexpr std::size_t kPrefix = 10;
+  /// The largest frame that a port gives.
+  static constexpr std::size_t kLargestFrame = kPrefix + 65536;
+
+  /// nullopt when the bytes are no frame, or a train whose headers make no sense.
+  static std::optional<PacketTrain> parse(std::span<const std::byte> frame);
+
+  std::uint32_t packets() const noexcept { return packets_; }
+  /// Bytes of these packets on a link, each with its own headers.
+  std::uint64_t wire_bytes(std::uint32_t first, std::uint32_t count) const noexcept {
+    return std::uint64_t{headers_} * count + payload_bytes(first, count);
+  }
+  /// Bytes of these packets as a frame.
+  std::size_t frame_bytes(std::uint32_t first, std::uint32_t count) const noexcept {
+    return kPrefix + headers_ + payload_bytes(first, count);
+  }
+  /// Writes these packets as a frame into `out`, which has frame_bytes(first, count) bytes.
+  void write(std::uint32_t first, std::uint32_t count, std::span<std::byte> out) const;
+
+ private:
+  explicit PacketTrain(std::span<const std::byte> frame) : frame_(frame) {}
+  std::span<const std::byte> packet() const noexcept { return frame_.subspan(kPrefix); }
+  bool read_headers(std::uint16_t transport, std::uint8_t type);
+  std::size_t payload_bytes(std::uint32_t first, std::uint32_t count) const noexcept;
+  void adjust_headers(std::uint32_t first, std::uint32_t count, std::span<std::byte> packet) const;
+
+  std::span<const std::byte> frame_;
+  std::size_t headers_ = 0;    ///< bytes of the IP and transport headers; 0 for a single packet
+  std::size_t segment_ = 0;    ///< bytes of payload in each packet but the last
+  std::size_t transport_ = 0;  ///< where the transport header starts
+  std::uint32_t packets_ = 1;
+  bool udp_ = false;
+};
+
+}  // namespace longspan::lab
