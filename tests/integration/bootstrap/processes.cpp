@@ -2,9 +2,11 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdlib>
 
 namespace longspan::bootstrap::testing {
@@ -52,6 +54,22 @@ std::string Ranks::next(int rank, std::chrono::milliseconds limit) {
     if (got <= 0) return "(ended)";
     process.buffer.append(bytes, static_cast<std::size_t>(got));
   }
+}
+
+Gate::Gate() : fd_(::eventfd(0, EFD_CLOEXEC)) {
+  if (!fd_) std::abort();
+}
+
+void Gate::open() {
+  const std::uint64_t one = 1;
+  if (::write(fd_.get(), &one, sizeof one) != sizeof one) std::abort();
+}
+
+bool once_of_five(const std::function<bool()>& attempt) {
+  for (int i = 0; i < 5; ++i) {
+    if (attempt()) return true;
+  }
+  return false;
 }
 
 std::string lacks(const std::string& text, std::initializer_list<std::string> parts) {

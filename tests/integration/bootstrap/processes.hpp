@@ -2,6 +2,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <functional>
 #include <initializer_list>
 #include <map>
@@ -38,6 +39,22 @@ class Ranks {
   };
   std::map<int, Process> processes_;
 };
+
+/// Opened once by the test and then seen by all ranks that were started after it was made: makes an order that no stall of
+/// the machine can upset.
+class Gate {
+ public:
+  Gate();
+  /// Readable once the gate is open.
+  int fd() const noexcept { return fd_.get(); }
+  void open();
+
+ private:
+  Fd fd_;
+};
+
+/// A promise about time, on a machine that may stall: true as soon as one of a few attempts keeps it.
+bool once_of_five(const std::function<bool()>& attempt);
 
 /// "" when `text` holds all of `parts`; else says which is not there.
 std::string lacks(const std::string& text, std::initializer_list<std::string> parts);

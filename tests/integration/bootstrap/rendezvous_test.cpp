@@ -1,5 +1,9 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include "processes.hpp"
 #include "support/catch.hpp"
 
@@ -21,21 +25,23 @@ void meet(RendezvousRequest r, const Ranks::Say& say) {
 
 TEST_CASE("ranks exchange their payloads and get rank 0's context in less than a second") {
   const int size = GENERATE(1, 2, 4, 8);
-  const int port = free_port();
-  const auto start = Clock::now();
-  Ranks ranks;
   std::string expected = "ok ";
   std::string hosts;
   for (int i = 0; i < size; ++i) {
     expected += fmt::format("payload of {};", i);
     hosts += fmt::format("{}host-{}", i == 0 ? "" : ",", i);
   }
-  // Rank 0 last: the others must wait for it.
-  for (int i = size - 1; i >= 0; --i) {
-    ranks.start(i, [&](int rank, const auto& say) { meet(request(rank, size, port, seconds(20)), say); });
-  }
-  for (int i = 0; i < size; ++i) CHECK(ranks.next(i) == expected + " " + hosts);
-  CHECK(Clock::now() - start < seconds(1));
+  CHECK(once_of_five([&] {
+    const int port = free_port();
+    const auto start = Clock::now();
+    Ranks ranks;
+    // Rank 0 last: the others must wait for it.
+    for (int i = size - 1; i >= 0; --i) {
+      ranks.start(i, [&](int rank, const auto& say) { meet(request(rank, size, port, seconds(20)), say); });
+    }
+    for (int i = 0; i < size; ++i) CHECK(ranks.next(i) == expected + " " + hosts);
+    return Clock::now() - start < seconds(1);
+  }));
 }
 
 TEST_CASE("one port serves one rendezvous after the other") {
@@ -52,36 +58,49 @@ TEST_CASE("one port serves one rendezvous after the other") {
 }
 
 TEST_CASE("a missing rank is named on every rank that came, at the deadline") {
-  const int port = free_port();
-  Ranks ranks;
-  const auto start = Clock::now();
-  for (const int i : {0, 1, 3}) {
-    ranks.start(i, [&](int rank, const auto& say) { meet(request(rank, 4, port, milliseconds(700)), say); });
+  // Those who come must come before the deadline: where they did not, the next try has more time.
+  for (const auto limit : {milliseconds(700), milliseconds(3000), milliseconds(12000)}) {
+    const int port = free_port();
+    Ranks ranks;
+    const auto start = Clock::now();
+    for (const int i : {0, 1, 3}) {
+      ranks.start(i, [&](int rank, const auto& say) { meet(request(rank, 4, port, limit), say); });
+    }
+    std::vector<std::string> said;
+    for (const int i : {0, 1, 3}) said.push_back(ranks.next(i));
+    const auto wrong = [](const std::string& line) {
+      return lacks(line, {"timeout", "3 came: 0-1 3; missing: 2", "MASTER_ADDR=127.0.0.1"});
+    };
+    const bool all_right = std::all_of(said.begin(), said.end(), [&](const auto& line) { return wrong(line).empty(); });
+    if (all_right && Clock::now() - start < limit + milliseconds(1800)) return;
+    for (const auto& line : said) UNSCOPED_INFO(line << " " << wrong(line));
   }
-  for (const int i : {0, 1, 3}) {
-    const std::string said = ranks.next(i);
-    CHECK(lacks(said, {"timeout", "3 came: 0-1 3; missing: 2", "MASTER_ADDR=127.0.0.1"}) == "");
-  }
-  CHECK(Clock::now() - start < milliseconds(2500));
+  FAIL("not named, or late");
 }
 
 TEST_CASE("a wrong MASTER_ADDR is an error that says why, within the deadline") {
-  auto r = request(1, 2, free_port(), milliseconds(500));
-  const auto start = Clock::now();
+  auto r = request(1, 2, free_port(), milliseconds(0));
+  Fd mute;
+  std::vector<std::string> expected;
   SECTION("nobody listens") {
-    const auto status = exchange(r).status();
-    CHECK(lacks(status.to_string(), {"rank 1 (host host-1) did not reach rank 0 at MASTER_ADDR=127.0.0.1", "Connection refused"}) == "");
+    expected = {"rank 1 (host host-1) did not reach rank 0 at MASTER_ADDR=127.0.0.1", "Connection refused"};
   }
   SECTION("no such name") {
     r.launch.master_address = "no-such-host.invalid";
-    CHECK(lacks(exchange(r).status().to_string(), {"'no-such-host.invalid' cannot be resolved"}) == "");
+    expected = {"'no-such-host.invalid' cannot be resolved"};
   }
   SECTION("nobody answers there") {
-    auto mute = listen_on_port(0);
-    r.launch.master_port = local_address(mute->get()).port();
-    CHECK(lacks(exchange(r).status().to_string(), {"did not answer as a rank 0 of longspan does"}) == "");
+    mute = listen_on_port(0).value();
+    r.launch.master_port = local_address(mute.get()).port();
+    expected = {"did not answer as a rank 0 of longspan does"};
   }
-  CHECK(Clock::now() - start < seconds(3));
+  CHECK(once_of_five([&] {
+    const auto start = Clock::now();
+    r.deadline = start + milliseconds(500);
+    const std::string said = exchange(r).status().to_string();
+    for (const auto& part : expected) CHECK(lacks(said, {part}) == "");
+    return Clock::now() - start < seconds(3);
+  }));
 }
 
 TEST_CASE("a rank that is started twice, or with another size, is named on all ranks") {
