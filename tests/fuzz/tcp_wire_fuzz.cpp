@@ -69,7 +69,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   };
   if (size > 1 && data[0] == 'L' && data[1] == 'O') {  // a frame starts with "LS"
     tcp::wire::Hello hello;
-    if (!next_header() || tcp::wire::decode(header, hello) != tcp::wire::WireError::kNone) return 0;
+    tcp::wire::HelloHeader greeting{};
+    const auto bytes = reader.take(greeting.size());
+    std::copy(bytes.begin(), bytes.end(), greeting.begin());
+    if (bytes.size() < greeting.size() || tcp::wire::decode(greeting, hello) != tcp::wire::WireError::kNone) return 0;
   }
   tcp::Shared shared;
   tcp::Inbox inbox(1, shared);
@@ -88,7 +91,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (tcp::wire::decode(header, frame) != tcp::wire::WireError::kNone) break;
     round_trip(frame);
     if (!feed(inbox, outbox, frame, reader)) break;
-    if (outbox.next(1000, fragment)) outbox.written(*fragment.message);
+    if (outbox.next(1000, fragment)) {
+      outbox.written(*fragment.message);
+      outbox.let_go(*fragment.message);
+    }
     if (frame.id.chunk == 7) inbox.post({frame.id, frame.digest, received[0], nullptr, false, true, &context});
     if (frame.id.chunk == 8) inbox.forget(frame.id.comm);
     while (!shared.completions.empty()) shared.completions.pop_front();

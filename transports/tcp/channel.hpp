@@ -7,6 +7,7 @@
 
 #include "base/clock.hpp"
 #include "longspan/spi/transport.hpp"
+#include "tcp/dialer.hpp"
 #include "tcp/inbox.hpp"
 #include "tcp/lane.hpp"
 #include "tcp/outbox.hpp"
@@ -28,24 +29,28 @@ class TcpChannel final : public spi::Channel {
   void release_view(std::uint64_t /*view_token*/) override {}  // never gives views
   void set_rate(double bytes_per_second) override;
   spi::ChannelStats stats() const override;
+  std::string trouble() const override;
 
   // For the endpoint.
+  TcpEndpoint& endpoint() const noexcept { return endpoint_; }
   bool started() const noexcept { return started_; }
   void start(const SocketAddress& address, const spi::ChannelOptions& options, TimePoint deadline);
-  bool accepts(const wire::Hello& hello) const;
-  Lane& join(std::unique_ptr<Lane> lane, const wire::Hello& hello);
-  void on_connected(Lane& lane);
+  /// Whether a connection with this HELLO has a place here. Where it has none, `refusal` is what to answer; nothing,
+  /// where a later connection took the place.
+  bool accepts(const wire::Hello& hello, std::optional<wire::Refusal>& refusal) const;
+  void join(Connection connection, const wire::Hello& hello);
+  void on_lane_events(Lane& lane, std::uint32_t events);
   /// Handles what a lane's read ended with.
   void after_read(Lane& lane, Lane::Outcome outcome);
   /// Writes what can be written. False: there is more to write right now.
   bool flush();
-  /// Dials again, gives up; returns when to be called next.
+  /// Dials again, looks after silent lanes, gives up; returns when to be called next.
   std::optional<TimePoint> on_timer(TimePoint now);
   void forget(std::uint64_t comm);
   bool dirty = false;  ///< in the endpoint's list of channels to flush
 
   // Closing: all is sent, then a goodbye on every lane, then the end of stream.
-  bool drained() const { return over() || outbox_.drained(); }
+  bool drained() const { return over() || outbox_.all_written(); }
   void say_goodbye();
   bool goodbye_flushed() const;
   void shut_down();
@@ -53,31 +58,61 @@ class TcpChannel final : public spi::Channel {
   void abort_operations(const Status& status);
 
   // For its lanes.
-  bool next_frame(Lane& lane, OutFrame& frame);
-  void written(SendMessage& message) { outbox_.written(message); }
+  bool next_frame(Lane& lane, wire::Frame& frame, OutFrame& out);
+  void written(OutFrame& frame);
+  void let_go(SendMessage& message) { outbox_.let_go(message); }
+  /// Copies the payload of `frame`, so that its source may change.
+  void copy(OutFrame& frame);
+  void give_back(OutFrame& frame);
   void count_sent(std::size_t bytes) noexcept { bytes_sent_ += bytes; }
   Status begin(const wire::Frame& frame, Landing& landing) { return inbox_.begin(frame, landing); }
   void landed(Landing& landing);
   void abandon(Landing& landing) { inbox_.abandon(landing); }
   Status on_control(Lane& lane, const wire::Frame& frame);
   std::uint64_t lanes_up() const;
+  void has_something_to_write();
+  std::size_t ack_every() const noexcept { return ack_every_; }
+  /// Nothing is left to send, and what is sent waits for acknowledgements.
+  bool last_to_send() const noexcept { return options_.tier != Tier::kWan && !outbox_.may_have_work(); }
+
+  // For its dialers.
+  const SocketAddress& address() const noexcept { return address_; }
+  void configure(int fd);
+  wire::Hello hello_of(const Lane& lane, std::uint32_t generation) const;
+  /// After how much silence a connection is replaced.
+  Duration silence_limit() const noexcept;
+  /// The same, and longer where replacements did not help: the peer is slow rather than cut off.
+  Duration answer_limit(const Lane& lane) const noexcept;
+  void connected(Lane& lane, Connection connection);
+  void dial_failed(Lane& lane, int error);
+  void answered(Lane& lane, Connection connection, std::uint32_t generation, wire::WireError error,
+                const wire::Frame& answer);
 
  private:
   enum class State : std::uint8_t { kOpen, kClosed, kBroken };
 
   bool over() const noexcept { return state_ != State::kOpen; }
   double lane_rate() const noexcept;
-  void dial(Lane& lane);
-  void dial_failed(Lane& lane, int error);
-  void configure(Lane& lane);
   void tune(Lane& lane);
+  void take_over(Lane& lane, std::uint32_t generation);
+  void lost(Lane& lane, Status why);
   void end_lane(Lane& lane);
+  bool worth_waiting_for(const Lane& lane) const;
   void finish_if_left();
   void break_down(Status status);
   void close_lanes();
   void peer_gone(spi::CompletionKind kind, const Status& status);
-  bool next_pad(Lane& lane, OutFrame& frame);
+  bool next_pad(Lane& lane, wire::Frame& frame, OutFrame& out);
   void start_warming(Lane& lane);
+  bool settle_written();
+  static Status refusal_of(const wire::Frame& frame);
+  bool outstanding(const Lane& lane) const noexcept;
+  void start_vigil();
+  void watch_over(Lane& lane, TimePoint now);
+  bool give_up(Lane& lane, TimePoint now);
+  std::string outage_of(const Lane& lane, TimePoint now) const;
+  Lane* accepted_lane(std::uint16_t index) const noexcept;
+  Dialer& dialer_of(const Lane& lane) const noexcept { return *dialers_[lane.index()]; }
   std::string who() const;
 
   TcpEndpoint& endpoint_;
@@ -86,20 +121,26 @@ class TcpChannel final : public spi::Channel {
   Status over_status_;
   spi::ChannelOptions options_;
   SocketAddress address_;
-  TimePoint deadline_{};
+  TimePoint deadline_{};   // of the first connections
+  Duration patience_;      // with a lost connection
   TimePoint dialing_since_{};
-  int last_dial_error_ = 0;
   bool started_ = false;
-  std::vector<std::unique_ptr<Lane>> lanes_;  // never shrinks: events may still point to closed ones
+  std::vector<std::unique_ptr<Lane>> lanes_;      // never shrinks: events may still point to closed ones
+  std::vector<std::unique_ptr<Dialer>> dialers_;  // of the dialed lanes, by index
   std::size_t next_lane_ = 0;
   std::size_t fragment_bytes_;
+  std::size_t ack_every_;
+  std::size_t copied_bytes_ = 0;
   std::size_t joined_lanes_ = 0;
+  bool vigil_on_ = false;
+  TimePoint vigil_at_{};
   bool peer_leaving_ = false;
   std::uint64_t expected_lanes_ = 0;  // what the peer's goodbye says
   TimePoint leaving_deadline_{};
   TimePoint warm_until_{};
   std::uint64_t bytes_sent_ = 0;
   std::uint64_t bytes_received_ = 0;
+  std::uint64_t reconnects_ = 0;
   Inbox inbox_;
   Outbox outbox_;
 };

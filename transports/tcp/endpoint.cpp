@@ -133,7 +133,6 @@ void TcpEndpoint::progress(int timeout_ms) {
   harvest(timeout_ms);
   read_ready();
   flush_dirty();
-  if (readable_.empty()) graveyard_.clear();
 }
 
 void TcpEndpoint::mark_dirty(TcpChannel& channel) {
@@ -167,25 +166,10 @@ void TcpEndpoint::harvest(int timeout_ms) {
     } else if (subject == &timer_) {
       run_timers();
     } else {
-      on_lane_event(*static_cast<Lane*>(subject), events[static_cast<std::size_t>(i)].events);
+      static_cast<EventSink*>(subject)->on_events(events[static_cast<std::size_t>(i)].events);
     }
   }
-}
-
-void TcpEndpoint::on_lane_event(Lane& lane, std::uint32_t events) {
-  if (lane.state() == Lane::State::kClosed || lane.state() == Lane::State::kIdle) return;
-  if (lane.state() == Lane::State::kConnecting) {
-    if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0) lane.channel()->on_connected(lane);
-    if (!lane.up()) return;
-  }
-  if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) {
-    lane.hung_up = lane.hung_up || (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
-    mark_readable(lane);
-  }
-  if ((events & EPOLLOUT) != 0 && lane.up()) {
-    lane.writable = true;
-    mark_dirty(*lane.channel());
-  }
+  graveyard_.clear();
 }
 
 void TcpEndpoint::read_ready() {
@@ -193,27 +177,31 @@ void TcpEndpoint::read_ready() {
   reading_.swap(readable_);
   for (Lane* lane : reading_) {
     lane->in_read_list = false;
-    if (lane->state() == Lane::State::kGreeting) greet(*lane);
     if (!lane->up() || !lane->readable) continue;
     const Lane::Outcome outcome = lane->read({staging_.get(), kStagingBytes}, kReadBudget);
-    lane->channel()->after_read(*lane, outcome);
+    lane->channel().after_read(*lane, outcome);
     if (lane->up() && lane->readable) mark_readable(*lane);
   }
   reading_.clear();
 }
 
-void TcpEndpoint::watch(Lane& lane) {
+void TcpEndpoint::watch(int fd, EventSink& sink) {
   epoll_event event{};
   event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-  event.data.ptr = &lane;
-  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, lane.fd(), &event) != 0) {
+  event.data.ptr = &sink;
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
     log::error("tcp: epoll_ctl failed with errno {}; a connection will make no progress", errno);
   }
 }
 
-void TcpEndpoint::unwatch(Lane& lane) noexcept {
+void TcpEndpoint::rewatch(int fd, EventSink& sink) {
+  unwatch(fd);
+  watch(fd, sink);
+}
+
+void TcpEndpoint::unwatch(int fd) noexcept {
   // Closing alone would leave the watch where a forked child still holds the socket.
-  if (lane.fd() >= 0) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, lane.fd(), nullptr);
+  if (fd >= 0) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
 }
 
 // ---- connections from others ----
@@ -228,48 +216,77 @@ void TcpEndpoint::accept_all() {
       return;
     }
     set_no_delay(fd.get());
-    auto lane = std::make_unique<Lane>(nullptr, false, 0);
-    lane->attach(std::move(fd));
-    lane->set_state(Lane::State::kGreeting);
-    lane->next_attempt = Clock::now() + kGreetingTime;
-    request_timer(lane->next_attempt);
-    watch(*lane);
-    strangers_.push_back(std::move(lane));
+    auto stranger = std::make_unique<Stranger>(*this, Connection(std::move(fd)));
+    stranger->deadline = Clock::now() + kGreetingTime;
+    request_timer(stranger->deadline);
+    watch(stranger->connection.fd(), *stranger);
+    strangers_.push_back(std::move(stranger));
   }
 }
 
-/// Nothing a connection sends is parsed before its HELLO shows that it belongs here.
-void TcpEndpoint::greet(Lane& lane) {
-  wire::Hello hello;
-  wire::WireError error;
-  const Lane::Outcome outcome = lane.read_hello(hello, error);
-  if (outcome == Lane::Outcome::kBlocked) return;
-  if (outcome != Lane::Outcome::kMore) {
-    refuse(error == wire::WireError::kNone ? "it ended before its first frame" : std::string(wire::describe(error)));
-    return drop_stranger(lane);
+/// Nothing a connection sends is parsed before its HELLO shows that it belongs here, and not a byte more is read.
+void TcpEndpoint::greet(Stranger& stranger) {
+  if (!stranger.connection.valid()) return;
+  while (stranger.bytes < stranger.hello.size()) {
+    iovec vector{stranger.hello.data() + stranger.bytes, stranger.hello.size() - stranger.bytes};
+    const Connection::Moved moved = stranger.connection.read(std::span(&vector, 1));
+    if (moved.result == Connection::Result::kBlocked) return;
+    if (moved.result != Connection::Result::kDone) {
+      // Without a byte it is a peer that was dialing again when it died, or changed its mind.
+      if (stranger.bytes > 0) refuse("it ended before its first frame");
+      return drop_stranger(stranger);
+    }
+    stranger.bytes += moved.bytes;
+    // Garbage need not be as long as a HELLO.
+    if (!wire::may_become_hello(std::span(stranger.hello).first(stranger.bytes))) break;
   }
-  if (hello.job != options_.job || hello.to != options_.self) {
-    refuse(hello.job != options_.job ? fmt::format("it belongs to job {:x}, this is {:x}", hello.job, options_.job)
-                                     : fmt::format("it looks for peer {:x}, this is {:x}", hello.to, options_.self));
-    return drop_stranger(lane);
+  wire::Hello hello;
+  if (const wire::WireError error = wire::decode(stranger.hello, hello); error != wire::WireError::kNone) {
+    refuse(std::string(wire::describe(error)));
+    return drop_stranger(stranger);
+  }
+  admit(stranger, hello);
+}
+
+void TcpEndpoint::admit(Stranger& stranger, const wire::Hello& hello) {
+  if (hello.job != options_.job) {
+    refuse(fmt::format("it belongs to job {:x}, this is {:x}", hello.job, options_.job));
+    return send_away(stranger, wire::Refusal::kOtherJob);
+  }
+  if (hello.to != options_.self) {
+    refuse(fmt::format("it looks for peer {:x}, this is {:x}", hello.to, options_.self));
+    return send_away(stranger, wire::Refusal::kOtherPeer);
   }
   auto& channel = channels_[hello.from];
   if (channel == nullptr) channel = std::make_unique<TcpChannel>(*this, hello.from);
-  if (!channel->accepts(hello)) {
-    refuse(fmt::format("lane {} of peer {:x} is there already", hello.lane, hello.from));
-    return drop_stranger(lane);
+  std::optional<wire::Refusal> refusal;
+  if (!channel->accepts(hello, refusal)) {
+    const std::string why = refusal ? std::string(wire::describe(*refusal)) : "it is there already";
+    log::debug("tcp: lane {} of peer {:x} is not wanted: {}", hello.lane, hello.from, why);
+    return refusal ? send_away(stranger, *refusal) : drop_stranger(stranger);
   }
-  const auto found = std::find_if(strangers_.begin(), strangers_.end(), [&](const auto& one) { return one.get() == &lane; });
-  std::unique_ptr<Lane> owned = std::move(*found);
-  strangers_.erase(found);
-  channel->join(std::move(owned), hello);
+  channel->join(std::move(stranger.connection), hello);
+  drop_stranger(stranger);
   if (closing_) channel->say_goodbye();
 }
 
-void TcpEndpoint::drop_stranger(Lane& lane) {
-  unwatch(lane);
-  lane.close();
-  const auto found = std::find_if(strangers_.begin(), strangers_.end(), [&](const auto& one) { return one.get() == &lane; });
+/// One of ours that has no place here learns why, so that it need not try again until its deadline.
+void TcpEndpoint::send_away(Stranger& stranger, wire::Refusal refusal) {
+  wire::Frame frame;
+  frame.type = wire::FrameType::kResume;
+  frame.flags = wire::kRefused;
+  frame.digest = static_cast<std::uint64_t>(refusal);
+  wire::Header answer;
+  wire::encode(frame, answer);
+  iovec vector{answer.data(), answer.size()};
+  stranger.connection.write(std::span(&vector, 1));
+  drop_stranger(stranger);
+}
+
+void TcpEndpoint::drop_stranger(Stranger& stranger) {
+  unwatch(stranger.connection.fd());
+  stranger.connection.close();
+  const auto found = std::find_if(strangers_.begin(), strangers_.end(), [&](const auto& one) { return one.get() == &stranger; });
   graveyard_.push_back(std::move(*found));
   strangers_.erase(found);
 }
@@ -315,13 +332,13 @@ void TcpEndpoint::run_timers() {
     if (const auto next = channel->on_timer(now)) request_timer(*next);
   }
   for (std::size_t i = strangers_.size(); i-- > 0;) {
-    Lane& lane = *strangers_[i];
-    if (now < lane.next_attempt) {
-      request_timer(lane.next_attempt);
+    Stranger& stranger = *strangers_[i];
+    if (now < stranger.deadline) {
+      request_timer(stranger.deadline);
       continue;
     }
     refuse("it sent nothing");
-    drop_stranger(lane);
+    drop_stranger(stranger);
   }
 }
 

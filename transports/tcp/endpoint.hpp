@@ -9,6 +9,8 @@
 #include "base/fd.hpp"
 #include "longspan/spi/transport.hpp"
 #include "tcp/channel.hpp"
+#include "tcp/connection.hpp"
+#include "tcp/event_sink.hpp"
 #include "tcp/inbox.hpp"
 #include "tcp/lane.hpp"
 #include "tcp/socket_options.hpp"
@@ -39,8 +41,10 @@ class TcpEndpoint final : public spi::Endpoint {
   bool closing() const noexcept { return closing_; }
   void mark_dirty(TcpChannel& channel);
   void mark_readable(Lane& lane);
-  void watch(Lane& lane);
-  void unwatch(Lane& lane) noexcept;
+  void watch(int fd, EventSink& sink);
+  /// Watches for `sink` what may have been watched for another one.
+  void rewatch(int fd, EventSink& sink);
+  void unwatch(int fd) noexcept;
   void request_timer(TimePoint when);
   /// A communicator that is used again is no longer forgotten.
   void remember(std::uint64_t comm) {
@@ -49,15 +53,27 @@ class TcpEndpoint final : public spi::Endpoint {
   void warn_congestion_control(const std::string& name, bool asked);
 
  private:
+  /// A connection that was accepted and whose HELLO was not yet read.
+  struct Stranger final : EventSink {
+    Stranger(TcpEndpoint& owner, Connection accepted) : endpoint(owner), connection(std::move(accepted)) {}
+    void on_events(std::uint32_t /*events*/) override { endpoint.greet(*this); }
+    TcpEndpoint& endpoint;
+    Connection connection;
+    TimePoint deadline{};
+    wire::HelloHeader hello{};
+    std::size_t bytes = 0;
+  };
+
   Status listen();
   void progress(int timeout_ms);
   void flush_dirty();
   void harvest(int timeout_ms);
-  void on_lane_event(Lane& lane, std::uint32_t events);
   void read_ready();
   void accept_all();
-  void greet(Lane& lane);
-  void drop_stranger(Lane& lane);
+  void greet(Stranger& stranger);
+  void admit(Stranger& stranger, const wire::Hello& hello);
+  void send_away(Stranger& stranger, wire::Refusal refusal);
+  void drop_stranger(Stranger& stranger);
   void run_timers();
   void refuse(const std::string& why);
   template <class Predicate>
@@ -71,8 +87,8 @@ class TcpEndpoint final : public spi::Endpoint {
   Fd timer_;
   TimePoint timer_at_ = TimePoint::max();
   std::unordered_map<spi::PeerId, std::unique_ptr<TcpChannel>> channels_;
-  std::vector<std::unique_ptr<Lane>> strangers_;  // accepted, HELLO not yet read
-  std::vector<std::unique_ptr<Lane>> graveyard_;  // dropped strangers, until no event can point to them
+  std::vector<std::unique_ptr<Stranger>> strangers_;
+  std::vector<std::unique_ptr<Stranger>> graveyard_;  // until no event can point to them
   std::vector<TcpChannel*> dirty_;
   std::vector<TcpChannel*> flushing_;
   std::vector<Lane*> readable_;

@@ -1,11 +1,8 @@
 #include "tcp/lane.hpp"
 
 #include <fmt/format.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 
 #include "tcp/channel.hpp"
@@ -15,160 +12,214 @@ namespace {
 
 /// One write takes about this much: enough to make the system call cheap, little enough that lanes share fairly.
 constexpr std::size_t kWriteBatch = std::size_t{256} << 10;
+/// Frames of one write, two vectors each: a burst of small messages costs one system call.
+constexpr std::size_t kFramesPerWrite = 32;
 /// From here on a payload is worth its own system call rather than a copy through the staging buffer.
 constexpr std::size_t kBulk = std::size_t{16} << 10;
+/// Small frames that are kept before the other side is asked to acknowledge them, and replies.
+constexpr std::size_t kUnaskedFrames = 64;
 
 }  // namespace
 
-void Lane::adopt(TcpChannel* channel, std::uint16_t index) noexcept {
-  channel_ = channel;
-  index_ = index;
+bool Lane::attach(Connection connection, std::uint64_t peer_received, std::span<const std::byte> greeting) {
+  lose();
+  if (!acknowledge(peer_received)) return false;
+  log_.rewind();
+  connection_ = std::move(connection);
   state_ = State::kUp;
+  writable = true;
+  std::copy(greeting.begin(), greeting.end(), greeting_.begin());
+  greeting_bytes_ = greeting.size();
+  told_ = received_;  // HELLO and RESUME say it
+  asked_ = log_.acknowledged();
+  return true;
 }
 
-void Lane::close() noexcept {
-  fd_.reset();
-  state_ = State::kClosed;
-  readable = writable = false;
-  warming = false;
-  while (count_ > 0) {
-    out_[head_] = OutFrame{};
-    head_ = (head_ + 1) % kFrames;
-    --count_;
-  }
-  front_written_ = queued_bytes_ = 0;
-  if (landing_active_) channel_->abandon(landing_);
-  landing_active_ = false;
-  payload_left_ = 0;
+void Lane::lose() noexcept {
+  connection_.close();
+  if (state_ == State::kUp) state_ = State::kDown;
+  readable = writable = hung_up = warming = false;
+  ack_due_ = heartbeat_due_ = false;
+  greeting_bytes_ = greeting_written_ = front_written_ = 0;
+  if (landing_active_) channel_.abandon(landing_);
+  landing_active_ = bulk_ = false;
+  payload_left_ = partial_bytes_ = 0;
 }
+
+void Lane::end() noexcept {
+  lose();
+  state_ = State::kEnded;
+  log_.clear([this](OutFrame& frame) {
+    frame.message = nullptr;  // the outbox tells its messages
+    let_go(frame);
+  });
+}
+
+void Lane::on_events(std::uint32_t events) { channel_.on_lane_events(*this, events); }
 
 Lane::Outcome Lane::fail(Status status) {
   failure_ = std::move(status);
+  failed_by_network_ = false;
   return Outcome::kFailed;
 }
 
 Lane::Outcome Lane::fail_errno(const char* what, int error) {
-  return fail(Status(StatusCode::kPeerLost, fmt::format("{}: {}", what, std::strerror(error))));
+  fail(Status(StatusCode::kPeerLost, fmt::format("{}: {}", what, std::strerror(error))));
+  failed_by_network_ = true;
+  return Outcome::kFailed;
 }
 
 // ---- writing ----
 
-void Lane::queue_hello(const wire::Hello& hello) noexcept {
-  wire::encode(hello, hello_);
-  hello_queued_ = true;
+bool Lane::next_frame(wire::Frame& frame, OutFrame& out) {
+  if (ack_due_ || (goodbye_ == Goodbye::kQueued && told_ != received_)) {
+    ack_due_ = false;
+    told_ = received_;
+    frame.type = wire::FrameType::kAck;
+    frame.message_bytes = received_;
+    return true;
+  }
+  if (goodbye_ == Goodbye::kFramed) return false;
+  if (heartbeat_due_) {
+    heartbeat_due_ = false;
+    asked_ = log_.next_number();
+    frame.type = wire::FrameType::kHeartbeat;
+    return true;
+  }
+  if (channel_.next_frame(*this, frame, out)) return true;
+  if (goodbye_ != Goodbye::kQueued) return false;
+  goodbye_ = Goodbye::kFramed;
+  frame.type = wire::FrameType::kGoodbye;
+  frame.message_bytes = channel_.lanes_up();
+  return true;
+}
+
+/// Acknowledgements are asked for by the sender, who knows what waits for them.
+void Lane::want_ack(wire::Frame& frame, const OutFrame& out) noexcept {
+  const bool held = out.message != nullptr && out.message->bytes > kCopiedAtOnce;
+  unasked_bytes_ += frame.payload_bytes;
+  ++unasked_frames_;
+  if (held) last_held_ = log_.next_number() + 1;
+  if (unasked_bytes_ < channel_.ack_every() && unasked_frames_ < kUnaskedFrames && !(held && channel_.last_to_send())) return;
+  frame.flags |= wire::kAckWanted;
+  asked_ = log_.next_number() + 1;
+  unasked_bytes_ = unasked_frames_ = 0;
 }
 
 bool Lane::add_frame() {
-  OutFrame& frame = out_[(head_ + count_) % kFrames];
-  frame.payload = nullptr;
-  frame.payload_bytes = 0;
-  frame.message = nullptr;
-  if (hello_queued_) {
-    frame.header = hello_;
-    hello_queued_ = false;
-  } else if (goodbye_ == Goodbye::kFramed) {
-    return false;  // nothing follows a goodbye
-  } else if (!channel_->next_frame(*this, frame)) {
-    if (goodbye_ != Goodbye::kQueued) return false;
-    wire::Frame goodbye;
-    goodbye.type = wire::FrameType::kGoodbye;
-    goodbye.message_bytes = channel_->lanes_up();
-    wire::encode(goodbye, frame.header);
-    goodbye_ = Goodbye::kFramed;
-  }
-  ++count_;
-  queued_bytes_ += frame.bytes();
+  OutFrame& out = log_.append();
+  out.payload = nullptr;
+  out.payload_bytes = 0;
+  out.message = nullptr;
+  out.written = false;
+  wire::Frame frame;
+  if (!next_frame(frame, out)) return false;
+  out.counted = wire::is_counted(frame.type);
+  if (out.counted) frame.number = static_cast<std::uint32_t>(log_.next_number());
+  if (frame.type == wire::FrameType::kData) want_ack(frame, out);
+  wire::encode(frame, out.header);
+  log_.ready(out);
   return true;
 }
 
 void Lane::fill() {
-  while (count_ < kFrames && queued_bytes_ < kWriteBatch && add_frame()) {
+  while (log_.unwritten() < kFramesPerWrite && log_.unwritten_bytes() < kWriteBatch && add_frame()) {
   }
 }
 
-Lane::Outcome Lane::write() {
-  fill();
-  if (count_ == 0) return Outcome::kIdle;
-  std::array<iovec, 2 * kFrames> vectors;
-  std::size_t used = 0;
+std::size_t Lane::gather(std::span<iovec> vectors, std::size_t& used) noexcept {
+  std::size_t total = 0;
+  const auto add = [&](const std::byte* at, std::size_t bytes) {
+    vectors[used++] = {const_cast<std::byte*>(at), bytes};
+    total += bytes;
+  };
+  if (greeting_written_ < greeting_bytes_) add(greeting_.data() + greeting_written_, greeting_bytes_ - greeting_written_);
   std::size_t skip = front_written_;
-  for (std::size_t i = 0; i < count_; ++i) {
-    OutFrame& frame = out_[(head_ + i) % kFrames];
+  const std::size_t frames = std::min(log_.unwritten(), kFramesPerWrite);
+  for (std::size_t i = 0; i < frames; ++i) {
+    const OutFrame& frame = log_[log_.next_to_write() + i];
     if (skip < wire::kHeaderBytes) {
-      vectors[used++] = {frame.header.data() + skip, wire::kHeaderBytes - skip};
+      add(frame.header.data() + skip, wire::kHeaderBytes - skip);
       skip = wire::kHeaderBytes;
     }
     const std::size_t payload_skip = skip - wire::kHeaderBytes;
-    if (frame.payload_bytes > payload_skip) {
-      vectors[used++] = {const_cast<std::byte*>(frame.payload) + payload_skip, frame.payload_bytes - payload_skip};
-    }
+    if (frame.payload_bytes > payload_skip) add(frame.payload + payload_skip, frame.payload_bytes - payload_skip);
     skip = 0;
   }
-  msghdr message{};
-  message.msg_iov = vectors.data();
-  message.msg_iovlen = used;
-  const std::size_t total = queued_bytes_;
-  const ssize_t written = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-  if (written < 0) {
-    if (errno == EINTR) return Outcome::kMore;
-    if (errno != EAGAIN && errno != EWOULDBLOCK && errno != ENOBUFS) return fail_errno("sending failed", errno);
-    writable = false;
-    return Outcome::kBlocked;
-  }
-  retire(static_cast<std::size_t>(written));
-  if (static_cast<std::size_t>(written) == total) return Outcome::kMore;
+  return total;
+}
+
+Lane::Outcome Lane::write() {
+  if (writing_finished_) return Outcome::kIdle;
+  fill();
+  std::array<iovec, 2 * kFramesPerWrite + 1> vectors;
+  std::size_t used = 0;
+  const std::size_t total = gather(vectors, used);
+  if (used == 0) return Outcome::kIdle;
+  const Connection::Moved moved = connection_.write(std::span(vectors).first(used));
+  if (moved.result == Connection::Result::kFailed) return fail_errno("sending failed", moved.error);
+  if (moved.result == Connection::Result::kDone) retire(moved.bytes);
+  if (moved.result == Connection::Result::kDone && moved.bytes == total) return Outcome::kMore;
   writable = false;  // a short write: the kernel tells when there is room
   return Outcome::kBlocked;
 }
 
 void Lane::retire(std::size_t written) {
-  queued_bytes_ -= written;
-  while (count_ > 0) {
-    OutFrame& frame = out_[head_];
-    const std::size_t left = frame.bytes() - front_written_;
+  const std::size_t greeted = std::min(written, greeting_bytes_ - greeting_written_);
+  greeting_written_ += greeted;
+  written -= greeted;
+  while (log_.unwritten() > 0) {
+    const std::size_t left = log_[log_.next_to_write()].bytes() - front_written_;
     if (written < left) {
       front_written_ += written;
       return;
     }
     written -= left;
     front_written_ = 0;
-    head_ = (head_ + 1) % kFrames;
-    --count_;
-    frame.owned.reset();
-    channel_->count_sent(frame.payload_bytes);
-    if (SendMessage* message = std::exchange(frame.message, nullptr)) channel_->written(*message);
+    OutFrame& frame = log_.wrote();
+    channel_.count_sent(frame.payload_bytes);
+    const bool first = !std::exchange(frame.written, true);
+    if (first && frame.message != nullptr) channel_.written(frame);
+    if (!frame.counted) acknowledge(log_.acknowledged());  // lets it go, if nothing before it is kept
   }
+}
+
+bool Lane::acknowledge(std::uint64_t count) {
+  return log_.acknowledge(count, [this](OutFrame& frame) { let_go(frame); });
+}
+
+void Lane::let_go(OutFrame& frame) {
+  if (SendMessage* message = std::exchange(frame.message, nullptr)) channel_.let_go(*message);
+  if (frame.owned != nullptr) channel_.give_back(frame);
+}
+
+void Lane::copy_waiting(std::size_t& budget) {
+  for (std::size_t i = 0; i < log_.next_to_write(); ++i) {
+    OutFrame& frame = log_[i];
+    if (frame.message == nullptr || !frame.message->waits) continue;
+    if (frame.payload_bytes > budget) return;
+    budget -= frame.payload_bytes;
+    channel_.copy(frame);
+  }
+}
+
+void Lane::finish_writing() noexcept {
+  writing_finished_ = true;
+  connection_.finish_writing();
 }
 
 // ---- reading ----
 
-Lane::Outcome Lane::read_hello(wire::Hello& hello, wire::WireError& error) {
-  error = wire::WireError::kNone;
-  const ssize_t got = ::recv(fd_.get(), partial_.data() + partial_bytes_, partial_.size() - partial_bytes_, MSG_DONTWAIT);
-  if (got == 0) return Outcome::kEnd;
-  if (got < 0) {
-    if (errno == EINTR) return Outcome::kBlocked;
-    if (errno == EAGAIN || errno == EWOULDBLOCK) return Outcome::kBlocked;
-    return fail_errno("receiving failed", errno);
-  }
-  partial_bytes_ += static_cast<std::size_t>(got);
-  if (partial_bytes_ < partial_.size()) return Outcome::kBlocked;
-  partial_bytes_ = 0;
-  error = wire::decode(partial_, hello);
-  return error == wire::WireError::kNone ? Outcome::kMore : Outcome::kFailed;
-}
-
-std::size_t Lane::read_vectors(std::span<std::byte> staging, void* vectors, int& count) noexcept {
-  auto* const vector = static_cast<iovec*>(vectors);
+std::size_t Lane::read_vectors(std::span<std::byte> staging, std::span<iovec> vectors, std::size_t& count) noexcept {
   if (payload_left_ > 0 && target_ == nullptr) {  // to be dropped: the staging buffer is as good as any
-    vector[0] = {staging.data(), std::min(payload_left_, staging.size())};
+    vectors[0] = {staging.data(), std::min(payload_left_, staging.size())};
     count = 1;
-    return vector[0].iov_len;
+    return vectors[0].iov_len;
   }
   count = 0;
-  if (payload_left_ > 0) vector[count++] = {target_, payload_left_};
+  if (payload_left_ > 0) vectors[count++] = {target_, payload_left_};
   const std::size_t room = bulk_ ? wire::kHeaderBytes : staging.size();
-  vector[count++] = {staging.data() + partial_bytes_, room - partial_bytes_};
+  vectors[count++] = {staging.data() + partial_bytes_, room - partial_bytes_};
   return payload_left_ + room - partial_bytes_;
 }
 
@@ -176,32 +227,30 @@ Lane::Outcome Lane::read(std::span<std::byte> staging, std::size_t budget) {
   std::size_t total = 0;
   while (total < budget) {
     std::array<iovec, 2> vectors;
-    int count = 0;
+    std::size_t count = 0;
     std::memcpy(staging.data(), partial_.data(), partial_bytes_);
-    const std::size_t wanted = read_vectors(staging, vectors.data(), count);
-    const ssize_t result = ::readv(fd_.get(), vectors.data(), count);
-    if (result == 0) return Outcome::kEnd;
-    if (result < 0) {
-      if (errno == EINTR) continue;
-      if (errno != EAGAIN && errno != EWOULDBLOCK) return fail_errno("receiving failed", errno);
+    const std::size_t wanted = read_vectors(staging, vectors, count);
+    const Connection::Moved moved = connection_.read(std::span(vectors).first(count));
+    if (moved.result == Connection::Result::kEnd) return Outcome::kEnd;
+    if (moved.result == Connection::Result::kFailed) return fail_errno("receiving failed", moved.error);
+    if (moved.result == Connection::Result::kBlocked) {
       readable = false;
       return Outcome::kBlocked;
     }
-    const auto got = static_cast<std::size_t>(result);
-    total += got;
+    total += moved.bytes;
     if (payload_left_ > 0 && target_ == nullptr) {
-      land(got);
+      land(moved.bytes);
       if (payload_left_ == 0) finish_payload();
     } else {
-      const std::size_t direct = std::min(got, payload_left_);
+      const std::size_t direct = std::min(moved.bytes, payload_left_);
       if (payload_left_ > 0) {
         land(direct);
         if (payload_left_ == 0) finish_payload();
       }
-      if (payload_left_ == 0 && !consume(staging, partial_bytes_ + got - direct)) return Outcome::kFailed;
+      if (payload_left_ == 0 && !consume(staging, partial_bytes_ + moved.bytes - direct)) return Outcome::kFailed;
     }
     // Less than asked for means that the socket is empty; only an end of stream may still be behind it.
-    if (got < wanted && !hung_up) {
+    if (moved.bytes < wanted && !hung_up) {
       readable = false;
       return Outcome::kBlocked;
     }
@@ -216,7 +265,15 @@ void Lane::land(std::size_t bytes) noexcept {
 
 void Lane::finish_payload() {
   if (!std::exchange(landing_active_, false)) return;
-  channel_->landed(landing_);
+  channel_.landed(landing_);
+  counted_frame_came();
+}
+
+/// A counted frame has had its effect, all of it: from now on a replay would be a duplicate.
+void Lane::counted_frame_came() {
+  ++received_;
+  if (!std::exchange(ack_wanted_, false) && received_ - told_ < kUnaskedFrames) return;
+  if (!std::exchange(ack_due_, true)) channel_.has_something_to_write();
 }
 
 /// Parses `bytes` of staging; keeps the start of an incomplete header.
@@ -255,38 +312,55 @@ bool Lane::on_header(std::span<const std::byte, wire::kHeaderBytes> header) {
     fail(Status(StatusCode::kInternal, "received a frame that belongs to the other direction"));
     return false;
   }
-  payload_left_ = frame.payload_bytes;
-  target_ = nullptr;
-  if (frame.type == wire::FrameType::kData) {
-    if (Status status = channel_->begin(frame, landing_); !status.ok()) {
-      fail(std::move(status));
-      return false;
-    }
-    landing_active_ = true;
-    target_ = landing_.target;
-    bulk_ = frame.payload_bytes >= kBulk;
-    if (payload_left_ == 0) finish_payload();
-    return true;
-  }
-  if (Status status = channel_->on_control(*this, frame); !status.ok()) {
-    fail(std::move(status));
+  if (wire::is_counted(frame.type) && frame.number != static_cast<std::uint32_t>(received_)) {
+    fail(Status(StatusCode::kInternal, fmt::format("received frame {} where {} should be", frame.number,
+                                                   static_cast<std::uint32_t>(received_))));
     return false;
   }
-  return true;
+  ++heard_;
+  ack_wanted_ = (frame.flags & wire::kAckWanted) != 0;
+  payload_left_ = frame.payload_bytes;
+  target_ = nullptr;
+  return on_frame(frame);
+}
+
+bool Lane::on_frame(const wire::Frame& frame) {
+  Status status;
+  switch (frame.type) {
+    case wire::FrameType::kData:
+      status = channel_.begin(frame, landing_);
+      if (!status.ok()) break;
+      landing_active_ = true;
+      target_ = landing_.target;
+      bulk_ = frame.payload_bytes >= kBulk;
+      if (payload_left_ == 0) finish_payload();
+      return true;
+    case wire::FrameType::kPad: return true;
+    case wire::FrameType::kHeartbeat:
+      if (!std::exchange(ack_due_, true)) channel_.has_something_to_write();
+      return true;
+    case wire::FrameType::kAck:
+      if (acknowledge(frame.message_bytes)) return true;
+      status = Status(StatusCode::kInternal, "received an acknowledgement of what was never sent");
+      break;
+    default:
+      status = channel_.on_control(*this, frame);
+      if (!status.ok()) break;
+      if (wire::is_counted(frame.type)) counted_frame_came();
+      return true;
+  }
+  fail(std::move(status));
+  return false;
 }
 
 void Lane::forget(std::uint64_t comm) {
-  for (std::size_t i = 0; i < count_; ++i) {
-    OutFrame& frame = out_[(head_ + i) % kFrames];
-    if (frame.message == nullptr || frame.message->id.comm != comm) continue;
+  for (std::size_t i = 0; i < log_.size(); ++i) {
+    OutFrame& frame = log_[i];
     // The header is promised to the peer, or may be: what it announces must follow, from memory that stays.
-    frame.owned = std::make_unique<std::byte[]>(frame.payload_bytes);
-    if (frame.payload_bytes > 0) std::memcpy(frame.owned.get(), frame.payload, frame.payload_bytes);
-    frame.payload = frame.owned.get();
-    frame.message = nullptr;
+    if (frame.message != nullptr && frame.message->id.comm == comm) channel_.copy(frame);
   }
   if (landing_active_ && landing_.comm == comm && landing_.message != nullptr) {
-    channel_->abandon(landing_);
+    channel_.abandon(landing_);
     target_ = nullptr;
   }
 }

@@ -3,41 +3,34 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 
 #include "base/clock.hpp"
-#include "base/fd.hpp"
 #include "longspan/status.hpp"
+#include "tcp/connection.hpp"
+#include "tcp/event_sink.hpp"
+#include "tcp/frame_log.hpp"
 #include "tcp/inbox.hpp"
-#include "tcp/outbox.hpp"
 #include "tcp/wire.hpp"
 
 namespace longspan::tcp {
 
 class TcpChannel;
 
-/// A header, and the payload after it, on its way into a socket.
-struct OutFrame {
-  wire::Header header;
-  const std::byte* payload = nullptr;
-  std::size_t payload_bytes = 0;
-  SendMessage* message = nullptr;      ///< told when the frame is written
-  std::unique_ptr<std::byte[]> owned;  ///< the payload, when its message was forgotten halfway
+/// Messages up to this size are copied when they are written, so that their sends complete at once: the copy costs less
+/// than an acknowledgement.
+inline constexpr std::size_t kCopiedAtOnce = std::size_t{16} << 10;
 
-  std::size_t bytes() const noexcept { return wire::kHeaderBytes + payload_bytes; }
-};
-
-/// One connection. The side that dialed writes data and reads replies, the other reads data and writes replies; the
-/// states of reading and writing are the same for both.
-class Lane {
+/// One of the ways to a peer, over one connection at a time. The side that dialed writes data and reads replies, the
+/// other reads data and writes replies; reading and writing are the same for both. When its connection is lost, a lane
+/// keeps what is not acknowledged and goes on over the next one: what the peer already has is not sent again.
+class Lane final : public EventSink {
  public:
   enum class State : std::uint8_t {
-    kIdle,        ///< no socket: waits for its next attempt to dial
-    kConnecting,  ///< the kernel dials
-    kGreeting,    ///< accepted, HELLO not yet read; no channel
+    kNew,    ///< never connected
     kUp,
-    kClosed,      ///< over, as agreed or after the channel broke
+    kDown,   ///< lost its connection; the side that dialed dials again, the other waits
+    kEnded,  ///< over, as agreed or after the channel broke
   };
   enum class Outcome : std::uint8_t {
     kMore,     ///< did something, can go on
@@ -47,7 +40,7 @@ class Lane {
     kFailed,   ///< `failure()` says why
   };
 
-  Lane(TcpChannel* channel, bool dialed, std::uint16_t index) : channel_(channel), dialed_(dialed), index_(index) {}
+  Lane(TcpChannel& channel, bool dialed, std::uint16_t index) : channel_(channel), dialed_(dialed), index_(index) {}
   Lane(const Lane&) = delete;
   Lane& operator=(const Lane&) = delete;
 
@@ -55,30 +48,44 @@ class Lane {
   bool up() const noexcept { return state_ == State::kUp; }
   bool dialed() const noexcept { return dialed_; }
   std::uint16_t index() const noexcept { return index_; }
-  int fd() const noexcept { return fd_.get(); }
-  TcpChannel* channel() const noexcept { return channel_; }
+  int fd() const noexcept { return connection_.fd(); }
+  TcpChannel& channel() const noexcept { return channel_; }
   const Status& failure() const noexcept { return failure_; }
+  /// The socket failed; else the peer broke the protocol.
+  bool failed_by_network() const noexcept { return failed_by_network_; }
+  const FrameLog& log() const noexcept { return log_; }
+  /// Counted frames that came.
+  std::uint64_t received() const noexcept { return received_; }
 
-  void set_state(State state) noexcept { state_ = state; }
-  void attach(Fd fd) noexcept { fd_ = std::move(fd); }
-  /// A greeted connection joins its channel.
-  void adopt(TcpChannel* channel, std::uint16_t index) noexcept;
-  void close() noexcept;
+  /// Goes on over `connection`, whose other side has `peer_received` counted frames of this lane; `greeting` is written
+  /// first. False: it cannot have that many.
+  bool attach(Connection connection, std::uint64_t peer_received, std::span<const std::byte> greeting);
+  /// Lets go of the connection and keeps what is not acknowledged.
+  void lose() noexcept;
+  void end() noexcept;
+  void on_events(std::uint32_t events) override;
 
   /// Writes as much as one system call takes.
   Outcome write();
   /// Reads until nothing is left or `budget` bytes were read. `staging` is scratch memory of the caller.
   Outcome read(std::span<std::byte> staging, std::size_t budget);
-  /// Reads the HELLO and not a byte more. kMore: it is in `hello`.
-  Outcome read_hello(wire::Hello& hello, wire::WireError& error);
 
-  /// Lets go of the memory of a communicator: what is half written is copied, what is half read is dropped.
+  /// Lets go of the memory of a communicator: what may still be sent is copied, what is half read is dropped.
   void forget(std::uint64_t comm);
+  /// Copies what is written of messages that wait only for acknowledgements, while `budget` lasts.
+  void copy_waiting(std::size_t& budget);
+  /// Asks for an acknowledgement of all that was sent so far.
+  void ask() noexcept { heartbeat_due_ = true; }
+  /// Messages wait for acknowledgements that were not asked for.
+  bool should_ask() const noexcept { return !heartbeat_due_ && last_held_ > asked_ && last_held_ > log_.acknowledged(); }
+  /// The other side has `count` counted frames. False: it cannot have that many.
+  bool acknowledge(std::uint64_t count);
 
-  void queue_hello(const wire::Hello& hello) noexcept;
-  void queue_goodbye() noexcept { goodbye_ = Goodbye::kQueued; }
-  bool has_queued() const noexcept { return count_ > 0; }
-  bool goodbye_written() const noexcept { return goodbye_ == Goodbye::kFramed && count_ == 0; }
+  void queue_goodbye() noexcept {
+    if (goodbye_ == Goodbye::kNone) goodbye_ = Goodbye::kQueued;
+  }
+  bool goodbye_written() const noexcept { return goodbye_ == Goodbye::kFramed && log_.unwritten() == 0; }
+  void finish_writing() noexcept;
   bool goodbye_received = false;
 
   bool writable = false;
@@ -86,12 +93,23 @@ class Lane {
   bool hung_up = false;        ///< the kernel saw the end: read on until it shows
   bool in_read_list = false;   ///< of the endpoint
 
-  // Dialing (used by the channel).
-  TimePoint next_attempt{};
-  Duration backoff{0};
-  std::uint32_t attempts = 0;
+  // The rest is used by the channel.
+  std::uint32_t generation = 0;  ///< of the connection
+  TimePoint lost_at{};
+  Status lost_why;
 
-  // Warm-up (used by the channel): discardable frames until the congestion window is large enough.
+  /// Whether the other side still answers.
+  struct Vigil {
+    TimePoint quiet_since{};
+    std::uint64_t heard = 0;         ///< frames read, when last looked at
+    std::uint64_t kernel_acked = 0;  ///< bytes that the peer's kernel acknowledged, when last looked at
+    std::uint64_t acknowledged = 0;
+    std::uint32_t unanswered = 0;    ///< replacements in a row after which nothing was acknowledged
+    bool asked = false;
+  } vigil;
+  std::uint64_t heard() const noexcept { return heard_; }
+
+  // Warm-up: discardable frames until the congestion window is large enough.
   bool warming = false;
   std::uint64_t warmed_bytes = 0;
 
@@ -100,34 +118,49 @@ class Lane {
 
   void fill();
   bool add_frame();
+  bool next_frame(wire::Frame& frame, OutFrame& out);
+  void want_ack(wire::Frame& frame, const OutFrame& out) noexcept;
   void retire(std::size_t written);
-  std::size_t read_vectors(std::span<std::byte> staging, void* vectors, int& count) noexcept;
+  void let_go(OutFrame& frame);
+  std::size_t gather(std::span<iovec> vectors, std::size_t& used) noexcept;
+  std::size_t read_vectors(std::span<std::byte> staging, std::span<iovec> vectors, std::size_t& count) noexcept;
   bool consume(std::span<std::byte> staging, std::size_t bytes);
   bool on_header(std::span<const std::byte, wire::kHeaderBytes> header);
+  bool on_frame(const wire::Frame& frame);
   void land(std::size_t bytes) noexcept;
   void finish_payload();
+  void counted_frame_came();
   Outcome fail(Status status);
   Outcome fail_errno(const char* what, int error);
 
-  TcpChannel* channel_;
-  Fd fd_;
+  TcpChannel& channel_;
+  Connection connection_;
   bool dialed_;
   std::uint16_t index_;
-  State state_ = State::kIdle;
+  State state_ = State::kNew;
   Status failure_;
+  bool failed_by_network_ = false;
 
-  // Writing. 32 frames of two vectors each: a burst of small messages costs one system call.
-  static constexpr std::size_t kFrames = 32;
-  std::array<OutFrame, kFrames> out_;
-  std::size_t head_ = 0;
-  std::size_t count_ = 0;
-  std::size_t front_written_ = 0;  // of out_[head_]
-  std::size_t queued_bytes_ = 0;
-  wire::Header hello_{};
-  bool hello_queued_ = false;
+  // Writing.
+  FrameLog log_;
+  std::size_t front_written_ = 0;  // bytes of the first unwritten frame
+  wire::HelloHeader greeting_{};
+  std::size_t greeting_bytes_ = 0;
+  std::size_t greeting_written_ = 0;
   Goodbye goodbye_ = Goodbye::kNone;
+  bool writing_finished_ = false;
+  bool heartbeat_due_ = false;
+  std::uint64_t asked_ = 0;      // frames before this number are to be acknowledged, as the other side was asked
+  std::uint64_t last_held_ = 0;  // number behind the last frame of a message that waits for acknowledgements
+  std::size_t unasked_bytes_ = 0;
+  std::size_t unasked_frames_ = 0;
 
   // Reading.
+  std::uint64_t received_ = 0;
+  std::uint64_t told_ = 0;  // of received_, as the other side knows
+  std::uint64_t heard_ = 0;
+  bool ack_due_ = false;
+  bool ack_wanted_ = false;      // by the frame whose payload comes
   std::size_t payload_left_ = 0;
   std::byte* target_ = nullptr;  // nullptr: drop the payload
   bool landing_active_ = false;  // the payload belongs to landing_ (else it is padding)

@@ -15,6 +15,7 @@ void Outbox::push(const spi::SendRequest& request) {
   message.credit = &credit_of(request.id.comm);
   message.where = SendMessage::Where::kReady;
   live_.push_back(&message);
+  ++live_count_;
   ready_.push_back(&message);
 }
 
@@ -63,7 +64,8 @@ bool Outbox::next(std::size_t limit, Fragment& out) {
   // The header counts too: a flood of tiny messages must not cost the receiver unbounded records.
   if (out.counted) message->credit->left -= static_cast<std::int64_t>(out.bytes + wire::kHeaderBytes);
   message->assigned += out.bytes;
-  ++message->outstanding;
+  ++message->unwritten;
+  ++message->held;
   if (message->assigned == message->bytes) {
     message->whole = true;
     unqueue(*message);
@@ -79,10 +81,29 @@ bool Outbox::next_announcement(wire::Frame& out) {
 }
 
 void Outbox::written(SendMessage& message) {
-  --message.outstanding;
-  if (!message.whole || message.outstanding > 0) return;
+  --message.unwritten;
+  if (!message.whole || message.unwritten > 0) return;
+  if (message.held == 0) return finished(message);
+  message.waits = true;
+  ++waiting_;
+}
+
+void Outbox::let_go(SendMessage& message) {
+  --message.held;
+  if (message.whole && message.unwritten == 0 && message.held == 0) finished(message);
+}
+
+void Outbox::finished(SendMessage& message) {
   ++messages_sent_;
   complete(message, Status());
+}
+
+void Outbox::complete_written() {
+  for (SendMessage* message = live_.front(); message != nullptr;) {
+    SendMessage* const following = decltype(live_)::after(message);
+    if (message->waits) finished(*message);
+    message = following;
+  }
 }
 
 void Outbox::complete(SendMessage& message, const Status& status) {
@@ -102,7 +123,9 @@ void Outbox::complete(SendMessage& message, const Status& status) {
 void Outbox::release(SendMessage& message) {
   if (message.announced && !message.whole) announced_.erase(&message);
   unqueue(message);
+  if (message.waits) --waiting_;
   live_.remove(&message);
+  --live_count_;
   messages_.give_back(&message);
 }
 

@@ -19,8 +19,10 @@ struct SendMessage {
   const std::byte* data = nullptr;
   std::size_t bytes = 0;
   std::size_t assigned = 0;       ///< bytes handed to lanes so far
-  std::uint32_t outstanding = 0;  ///< fragments that lanes have not written entirely
+  std::uint32_t unwritten = 0;    ///< fragments that lanes have not written entirely
+  std::uint32_t held = 0;         ///< fragments that may still be read from `data`: neither acknowledged nor copied
   bool whole = false;             ///< all of it is assigned
+  bool waits = false;             ///< written entirely; waits only for its fragments to be let go
   bool announced = false;         ///< an RTS was sent
   bool granted = false;           ///< a CTS came: needs no credit
   void* context = nullptr;
@@ -63,11 +65,15 @@ class Outbox {
   bool next_announcement(wire::Frame& out);
   /// A lane wrote the whole fragment.
   void written(SendMessage& message);
+  /// A fragment was acknowledged or copied: `data` is no longer needed for it. The last one completes the message.
+  void let_go(SendMessage& message);
+  /// Completes what is written entirely, acknowledged or not.
+  void complete_written();
 
   void on_credit(std::uint64_t comm, std::uint64_t bytes);
   void on_clear_to_send(const spi::MessageId& id);
 
-  /// Drops the messages of a communicator. The caller first frees its lanes from them (`detach`).
+  /// Drops the messages of a communicator. The caller first frees its lanes from them.
   void forget(std::uint64_t comm);
   /// Completes everything with `status`.
   void fail_all(const Status& status);
@@ -77,6 +83,9 @@ class Outbox {
   }
   /// No message is left, written or not.
   bool drained() const noexcept { return live_.empty(); }
+  /// Messages that are written entirely and wait for acknowledgements (or copies).
+  std::size_t waiting() const noexcept { return waiting_; }
+  bool all_written() const noexcept { return live_count_ == waiting_; }
   std::uint64_t messages_sent() const noexcept { return messages_sent_; }
 
  private:
@@ -84,6 +93,7 @@ class Outbox {
   void block(SendMessage& message);
   void unqueue(SendMessage& message) noexcept;
   void release(SendMessage& message);
+  void finished(SendMessage& message);
   void complete(SendMessage& message, const Status& status);
   SendCredit& credit_of(std::uint64_t comm);
 
@@ -99,6 +109,8 @@ class Outbox {
   std::uint64_t last_comm_ = 0;
   SendCredit* last_credit_ = nullptr;  // of last_comm_: consecutive messages are mostly of one communicator
   Queue<SendCredit*> replenished_;      // have credit again and blocked messages
+  std::size_t live_count_ = 0;
+  std::size_t waiting_ = 0;
   std::uint64_t messages_sent_ = 0;
 };
 

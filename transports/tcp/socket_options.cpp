@@ -148,6 +148,12 @@ std::uint64_t unacknowledged_bytes(int fd) {
   return ::ioctl(fd, SIOCOUTQ, &bytes) == 0 && bytes > 0 ? static_cast<std::uint64_t>(bytes) : 0;
 }
 
+std::uint64_t acknowledged_bytes(int fd) {
+  tcp_info info{};
+  socklen_t length = sizeof info;
+  return ::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 ? info.tcpi_bytes_acked : 0;
+}
+
 void set_no_delay(int fd) { set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1); }
 
 void set_unsent_limit(int fd, std::size_t bytes) {
@@ -158,13 +164,15 @@ bool set_congestion_control(int fd, const std::string& name) {
   return ::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name.data(), static_cast<socklen_t>(name.size())) == 0;
 }
 
-void set_silence_limit(int fd, std::chrono::milliseconds silence) {
-  const int seconds = static_cast<int>(std::max<std::int64_t>(1, silence.count() / 1000));
-  set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<unsigned>(std::max<std::int64_t>(1000, silence.count())));
+void set_silence_limit(int fd, std::chrono::milliseconds patience, std::chrono::nanoseconds rtt) {
+  using std::chrono::milliseconds;
+  const milliseconds shortest = std::max<milliseconds>(milliseconds(1000), std::chrono::ceil<milliseconds>(8 * rtt));
+  const milliseconds limit = std::max(shortest, std::min(patience / 3, milliseconds(10'000)));
+  set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<unsigned>(limit.count()));
   set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-  const int idle = std::min(15, std::max(1, seconds / 3));
-  set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle);
-  set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, std::max(1, idle / 3));
+  const int seconds = static_cast<int>(limit.count() / 1000);
+  set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, std::max(1, seconds / 2));
+  set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, std::max(1, seconds / 5));
   set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 5);
 }
 

@@ -47,14 +47,18 @@ LaneInfo lane_info(int fd);
 /// Bytes that the kernel still holds: unsent or unacknowledged. 0 when the connection is gone.
 std::uint64_t unacknowledged_bytes(int fd);
 
+/// Bytes that the peer's kernel has acknowledged on this connection.
+std::uint64_t acknowledged_bytes(int fd);
+
 void set_no_delay(int fd);
 /// The kernel takes at most about this many bytes that it cannot send yet; the rest stays ours, so that lanes that
 /// are fast can have it.
 void set_unsent_limit(int fd, std::size_t bytes);
 /// The congestion control named `name`, when this kernel has it; false otherwise.
 bool set_congestion_control(int fd, const std::string& name);
-/// Gives up on a peer that acknowledges nothing for `silence`, and asks an idle one whether it is alive.
-void set_silence_limit(int fd, std::chrono::milliseconds silence);
+/// Ends a connection whose other side is silent, a few seconds after it should have answered, so that it can be replaced
+/// well within `patience`; asks an idle one whether it is there (which also keeps NATs from forgetting it).
+void set_silence_limit(int fd, std::chrono::milliseconds patience, std::chrono::nanoseconds rtt);
 /// Room for `window_bytes` in flight. Autotuning stays on where its limit suffices, since a fixed size ends it.
 void set_send_window(int fd, std::size_t window_bytes);
 void set_receive_window(int fd, std::size_t window_bytes);

@@ -1,5 +1,6 @@
 #include "tcp/wire.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <concepts>
 #include <cstring>
@@ -9,7 +10,7 @@ namespace {
 
 constexpr std::uint64_t kHelloMagic = 0x4e4150'53474e4f4cULL;  // "LONGSPAN" in memory
 constexpr std::uint16_t kFrameMagic = 0x534c;                  // "LS"
-constexpr std::uint8_t kKnownFlags = kCounted | kAnnounced;
+constexpr std::uint8_t kKnownFlags = kCounted | kAnnounced | kAckWanted | kRefused;
 
 template <std::unsigned_integral T>
 T swapped_on_big_endian(T value) noexcept {
@@ -67,7 +68,23 @@ std::string_view describe(WireError error) noexcept {
   return "an unknown error";
 }
 
-void encode(const Hello& hello, Header& out) noexcept {
+std::string_view describe(Refusal refusal) noexcept {
+  switch (refusal) {
+    case Refusal::kOtherJob: return "it belongs to another job";
+    case Refusal::kOtherPeer: return "another rank listens at this address";
+    case Refusal::kUnknownLane: return "its process was replaced by another one";
+    case Refusal::kOver: return "it has given up this channel";
+  }
+  return "it refused the connection";
+}
+
+bool may_become_hello(std::span<const std::byte> begin) noexcept {
+  std::array<std::byte, sizeof kHelloMagic> magic;
+  put(magic.data(), kHelloMagic);
+  return std::equal(magic.begin(), magic.begin() + static_cast<std::ptrdiff_t>(std::min(begin.size(), magic.size())), begin.begin());
+}
+
+void encode(const Hello& hello, HelloHeader& out) noexcept {
   std::byte* p = out.data();
   put(p, kHelloMagic);
   put(p + 8, kVersion);
@@ -79,9 +96,13 @@ void encode(const Hello& hello, Header& out) noexcept {
   put(p + 32, hello.to);
   put(p + 40, hello.credit_bytes);
   put(p + 48, hello.window_bytes);
+  put(p + 56, hello.generation);
+  put(p + 60, std::uint32_t{0});
+  put(p + 64, hello.received);
+  put(p + 72, hello.acknowledged);
 }
 
-WireError decode(std::span<const std::byte, kHeaderBytes> in, Hello& out) noexcept {
+WireError decode(std::span<const std::byte, kHelloBytes> in, Hello& out) noexcept {
   const std::byte* p = in.data();
   if (get<std::uint64_t>(p) != kHelloMagic) return WireError::kNotLongspan;
   if (get<std::uint16_t>(p + 8) != kVersion) return WireError::kWrongVersion;
@@ -92,6 +113,9 @@ WireError decode(std::span<const std::byte, kHeaderBytes> in, Hello& out) noexce
   out.to = get<std::uint64_t>(p + 32);
   out.credit_bytes = get<std::uint64_t>(p + 40);
   out.window_bytes = get<std::uint64_t>(p + 48);
+  out.generation = get<std::uint32_t>(p + 56);
+  out.received = get<std::uint64_t>(p + 64);
+  out.acknowledged = get<std::uint64_t>(p + 72);
   if (out.lanes == 0 || out.lanes > kMaxLanes || out.lane >= out.lanes) return WireError::kLane;
   if (out.credit_bytes > kMaxMessage || out.window_bytes > kMaxMessage) return WireError::kMessageLength;
   return WireError::kNone;
@@ -107,7 +131,7 @@ void encode(const Frame& frame, Header& out) noexcept {
   put(p + 16, frame.id.seq);
   put(p + 20, frame.id.stream);
   put(p + 24, frame.id.chunk);
-  put(p + 28, std::uint32_t{0});  // the connection's generation, once broken connections heal
+  put(p + 28, frame.number);
   put(p + 32, frame.digest);
   put(p + 40, frame.message_bytes);
   put(p + 48, frame.offset);
@@ -126,6 +150,7 @@ WireError decode(std::span<const std::byte, kHeaderBytes> in, Frame& out) noexce
   out.id.seq = get<std::uint32_t>(p + 16);
   out.id.stream = get<std::uint32_t>(p + 20);
   out.id.chunk = get<std::uint32_t>(p + 24);
+  out.number = get<std::uint32_t>(p + 28);
   out.digest = get<std::uint64_t>(p + 32);
   out.message_bytes = get<std::uint64_t>(p + 40);
   out.offset = get<std::uint64_t>(p + 48);

@@ -70,6 +70,7 @@ struct ChannelStats {
   double delivery_rate_bytes_per_second = 0;
   std::chrono::nanoseconds rtt{0};
   std::chrono::nanoseconds min_rtt{0};
+  std::uint64_t reconnects = 0;   ///< lost connections that were replaced
   std::uint64_t eager_bytes = 0;  ///< bytes that arrived before their receive was posted (each was copied once more)
 };
 
@@ -136,6 +137,8 @@ class Channel {
   /// Pacing from now on, in bytes of IP packets per second over all connections; 0 is unpaced.
   virtual void set_rate(double bytes_per_second) = 0;
   virtual ChannelStats stats() const = 0;
+  /// What keeps it from moving data right now, for the message of an operation that comes to its deadline; empty: nothing.
+  virtual std::string trouble() const { return {}; }
 };
 
 /// A local, addressable side of a transport; owns its channels. Used by one thread at a time (whoever holds the

@@ -57,6 +57,7 @@ class Wire {
   struct Packet {
     wire::Frame frame;
     const std::byte* payload = nullptr;
+    SendMessage* message = nullptr;  // told when it has arrived
   };
 
   bool pull(std::deque<Packet>& lane, std::size_t limit) {
@@ -75,6 +76,7 @@ class Wire {
       packet.frame.offset = fragment.offset;
       packet.payload = message.data + fragment.offset;
       outbox_.written(*fragment.message);
+      packet.message = fragment.message;
     }
     lane.push_back(packet);
     return true;
@@ -92,6 +94,7 @@ class Wire {
     RC_ASSERT(inbox_.begin(packet.frame, landing).ok());
     if (landing.target != nullptr) std::copy_n(packet.payload, packet.frame.payload_bytes, landing.target);
     inbox_.end(landing);
+    outbox_.let_go(*packet.message);
     return true;
   }
 

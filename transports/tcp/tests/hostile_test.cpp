@@ -45,7 +45,7 @@ class Stranger {
     REQUIRE(::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size()));
   }
   void say(const wire::Hello& hello) {
-    wire::Header header;
+    wire::HelloHeader header;
     wire::encode(hello, header);
     say(std::span<const std::byte>(header));
   }
@@ -102,6 +102,11 @@ wire::Frame data_frame(std::uint32_t payload, std::uint64_t message, std::uint64
   frame.payload_bytes = payload;
   frame.message_bytes = message;
   frame.offset = offset;
+  return frame;
+}
+
+wire::Frame numbered(std::uint32_t number, wire::Frame frame) {
+  frame.number = number;
   return frame;
 }
 
@@ -187,13 +192,13 @@ TEST_CASE("a peer that breaks the protocol breaks its channel and nothing else",
     breaks([](Stranger& peer) {
       peer.say(data_frame(1, 10));
       peer.say(std::vector<std::byte>(1));
-      peer.say(data_frame(1, 11, 1));
+      peer.say(numbered(1, data_frame(1, 11, 1)));
     });
   }
   SECTION("more bytes than the message has") {
     breaks([](Stranger& peer) {
-      for (int i = 0; i < 3; ++i) {
-        peer.say(data_frame(6, 10, 4));
+      for (std::uint32_t i = 0; i < 3; ++i) {
+        peer.say(numbered(i, data_frame(6, 10, 4)));
         peer.say(std::vector<std::byte>(6));
       }
     });
@@ -204,9 +209,27 @@ TEST_CASE("a peer that breaks the protocol breaks its channel and nothing else",
       for (std::uint32_t i = 0; i < 4; ++i) {
         wire::Frame frame = data_frame(1 << 20, std::uint64_t{1} << 20);
         frame.id.seq = i;
-        peer.say(frame);
+        peer.say(numbered(i, frame));
         if (i < 3) peer.say(payload);
       }
+    });
+  }
+  SECTION("a frame out of turn") {
+    breaks([](Stranger& peer) { peer.say(numbered(1, data_frame(0, 0))); });
+  }
+  SECTION("an acknowledgement of what was never sent") {
+    breaks([](Stranger& peer) {
+      wire::Frame frame;
+      frame.type = wire::FrameType::kAck;
+      frame.message_bytes = 1;
+      peer.say(frame);
+    });
+  }
+  SECTION("an answer that nobody asked for") {
+    breaks([](Stranger& peer) {
+      wire::Frame frame;
+      frame.type = wire::FrameType::kResume;
+      peer.say(frame);
     });
   }
   SECTION("a reply on a connection that it dialed") {

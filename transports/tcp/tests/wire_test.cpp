@@ -29,7 +29,7 @@ WireError decoded(const wire::Frame& frame) {
 }
 
 WireError decoded(const wire::Hello& hello) {
-  wire::Header header;
+  wire::HelloHeader header;
   wire::encode(hello, header);
   wire::Hello again;
   return wire::decode(header, again);
@@ -40,7 +40,8 @@ WireError decoded(const wire::Hello& hello) {
 TEST_CASE("a frame is decoded to what was encoded", "[tcp]") {
   CHECK(rc::check("round trip", [] {
     wire::Frame frame;
-    frame.flags = static_cast<std::uint8_t>(*rc::gen::inRange(0, 4));
+    frame.flags = static_cast<std::uint8_t>(*rc::gen::inRange(0, 16));
+    frame.number = *rc::gen::arbitrary<std::uint32_t>();
     frame.payload_bytes = *rc::gen::inRange<std::uint32_t>(1, wire::kMaxFragment + 1);
     frame.id = {*rc::gen::arbitrary<std::uint64_t>(), *rc::gen::arbitrary<std::uint32_t>(),
                 *rc::gen::arbitrary<std::uint32_t>(), *rc::gen::arbitrary<std::uint32_t>()};
@@ -53,6 +54,7 @@ TEST_CASE("a frame is decoded to what was encoded", "[tcp]") {
     RC_ASSERT(wire::decode(header, again) == WireError::kNone);
     RC_ASSERT(again.id == frame.id);
     RC_ASSERT(again.flags == frame.flags);
+    RC_ASSERT(again.number == frame.number);
     RC_ASSERT(again.digest == frame.digest);
     RC_ASSERT(again.offset == frame.offset);
     RC_ASSERT(again.message_bytes == frame.message_bytes);
@@ -76,8 +78,11 @@ TEST_CASE("the layout on the wire is fixed", "[tcp]") {
   CHECK(byte(16) == 0x24);
   CHECK(byte(20) == 0x34);
   CHECK(byte(24) == 0x44);
-  wire::encode(wire::Hello{}, header);
-  CHECK(std::string(reinterpret_cast<const char*>(header.data()), 8) == "LONGSPAN");
+  wire::HelloHeader greeting;
+  wire::encode(wire::Hello{}, greeting);
+  CHECK(std::string(reinterpret_cast<const char*>(greeting.data()), 8) == "LONGSPAN");
+  for (const std::size_t bytes : {0, 1, 8, 80}) CHECK(wire::may_become_hello(std::span(greeting).first(bytes)));
+  CHECK_FALSE(wire::may_become_hello(std::span(header).first(3)));
 }
 
 TEST_CASE("a fragment must lie inside its message", "[tcp]") {
@@ -107,7 +112,7 @@ TEST_CASE("headers of anything else are refused", "[tcp]") {
   wire::Frame frame;
   wire::Hello hello;
   CHECK(wire::decode(header, frame) == WireError::kNotLongspan);
-  CHECK(wire::decode(header, hello) == WireError::kNotLongspan);
+  CHECK(wire::decode(wire::HelloHeader{}, hello) == WireError::kNotLongspan);
   wire::encode(data_frame(1, 1, 0), header);
   header[2] = std::byte{99};
   CHECK(wire::decode(header, frame) == WireError::kUnknownType);
@@ -132,7 +137,7 @@ TEST_CASE("a greeting must make sense", "[tcp]") {
   hello.credit_bytes = ~std::uint64_t{0};
   CHECK(decoded(hello) == WireError::kMessageLength);
   hello.credit_bytes = 0;
-  wire::Header header;
+  wire::HelloHeader header;
   wire::encode(hello, header);
   header[8] = std::byte{77};
   CHECK(wire::decode(header, hello) == WireError::kWrongVersion);

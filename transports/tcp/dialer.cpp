@@ -1,0 +1,137 @@
+#include "tcp/dialer.hpp"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "tcp/channel.hpp"
+#include "tcp/endpoint.hpp"
+
+namespace longspan::tcp {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr milliseconds kFirstBackoff{2};
+constexpr milliseconds kLongestBackoff{200};
+/// Once connected before, a path that drops packets: each attempt is a new socket, and so a new port.
+constexpr seconds kConnectTime{1};
+constexpr seconds kLongestConnectTime{4};
+
+}  // namespace
+
+void Dialer::start() {
+  stop();
+  backoff_ = kFirstBackoff;
+  attempts_ = 0;
+  last_error_ = 0;
+  attempt();
+}
+
+void Dialer::stop() noexcept {
+  channel_.endpoint().unwatch(connection_.fd());
+  connection_.close();
+  state_ = State::kIdle;
+}
+
+void Dialer::attempt() {
+  const SocketAddress& address = channel_.address();
+  Fd fd(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  ++attempts_;
+  if (!fd.valid()) return failed(errno);
+  connection_ = Connection(std::move(fd));
+  channel_.configure(connection_.fd());
+  state_ = State::kConnecting;
+  const bool first = lane_.state() == Lane::State::kNew;
+  generation_ = first ? 0 : generation_ + 1;
+  // A first connection may take its time: the kernel repeats by itself, and ranks start at different times.
+  const Duration patience = std::max<Duration>(std::min<Duration>(kConnectTime * attempts_, kLongestConnectTime), channel_.silence_limit());
+  next_ = first ? TimePoint::max() : Clock::now() + patience;
+  if (::connect(connection_.fd(), address.get(), address.length) != 0 && errno != EINPROGRESS) return failed(errno);
+  channel_.endpoint().watch(connection_.fd(), *this);
+  channel_.endpoint().request_timer(next_);
+}
+
+void Dialer::failed(int error) {
+  last_error_ = error;
+  channel_.endpoint().unwatch(connection_.fd());
+  connection_.close();
+  state_ = State::kPausing;
+  next_ = Clock::now() + backoff_;
+  backoff_ = std::min<Duration>(2 * backoff_, kLongestBackoff);
+  channel_.endpoint().request_timer(next_);
+  channel_.dial_failed(lane_, error);
+}
+
+TimePoint Dialer::on_timer(TimePoint now) {
+  if (state_ != State::kIdle && now >= next_) {
+    if (state_ == State::kPausing) {
+      attempt();
+    } else {
+      failed(ETIMEDOUT);
+    }
+  }
+  return state_ == State::kIdle ? TimePoint::max() : next_;
+}
+
+void Dialer::on_events(std::uint32_t /*events*/) {
+  if (state_ == State::kConnecting) connected();
+  if (state_ == State::kGreeting) read_answer();
+}
+
+/// Dialing a free port of this machine can meet its own source port and connect to itself.
+bool Dialer::met_itself() const {
+  SocketAddress local;
+  local.length = sizeof local.storage;
+  return ::getsockname(connection_.fd(), local.get(), &local.length) == 0 && local.length == channel_.address().length &&
+         local.to_string() == channel_.address().to_string();
+}
+
+void Dialer::connected() {
+  int error = 0;
+  socklen_t length = sizeof error;
+  ::getsockopt(connection_.fd(), SOL_SOCKET, SO_ERROR, &error, &length);
+  if (error != 0) return failed(error);
+  SocketAddress there;
+  there.length = sizeof there.storage;
+  // An event of a socket before this one: the kernel still dials.
+  if (::getpeername(connection_.fd(), there.get(), &there.length) != 0) return;
+  if (met_itself()) return failed(ECONNREFUSED);
+  if (lane_.state() == Lane::State::kNew) {
+    state_ = State::kIdle;
+    return channel_.connected(lane_, std::move(connection_));
+  }
+  greet();
+}
+
+void Dialer::greet() {
+  wire::HelloHeader hello;
+  wire::encode(channel_.hello_of(lane_, generation_), hello);
+  iovec vector{hello.data(), hello.size()};
+  const Connection::Moved moved = connection_.write(std::span(&vector, 1));
+  if (moved.result == Connection::Result::kFailed) return failed(moved.error);
+  if (moved.bytes != hello.size()) return failed(ENOBUFS);  // a new socket has room for more than that
+  answer_bytes_ = 0;
+  state_ = State::kGreeting;
+  next_ = Clock::now() + channel_.answer_limit(lane_);
+  channel_.endpoint().request_timer(next_);
+}
+
+void Dialer::read_answer() {
+  while (answer_bytes_ < answer_.size()) {
+    iovec vector{answer_.data() + answer_bytes_, answer_.size() - answer_bytes_};
+    const Connection::Moved moved = connection_.read(std::span(&vector, 1));
+    if (moved.result == Connection::Result::kBlocked) return;
+    if (moved.result == Connection::Result::kEnd) return failed(ECONNRESET);
+    if (moved.result == Connection::Result::kFailed) return failed(moved.error);
+    answer_bytes_ += moved.bytes;
+  }
+  state_ = State::kIdle;
+  wire::Frame frame;
+  const wire::WireError error = wire::decode(answer_, frame);
+  channel_.answered(lane_, std::move(connection_), generation_, error, frame);
+}
+
+}  // namespace longspan::tcp
