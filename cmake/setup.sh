@@ -4,42 +4,67 @@
 set -euo pipefail
 
 packages=(
-  g++ cmake ninja-build pkg-config ccache git ca-certificates iproute2
-  libtomlplusplus-dev libspdlog-dev libfmt-dev libcli11-dev nlohmann-json3-dev libhwy-dev libhwloc-dev
-  libibverbs-dev librdmacm-dev libucx-dev
-  catch2 librapidcheck-dev libbenchmark-dev
-  openmpi-bin libopenmpi-dev
+  g++ cmake ninja-build pkg-config ca-certificates iproute2
+  libtomlplusplus-dev libspdlog-dev libfmt-dev libcli11-dev nlohmann-json3-dev libhwy-dev
+  catch2 librapidcheck-dev
 )
-ci_packages=(clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev)
-[ "${1:-}" = "--ci" ] && packages+=("${ci_packages[@]}")
+# The build does without these, and says what it leaves out.
+optional=(ccache libbenchmark-dev libhwloc-dev libibverbs-dev librdmacm-dev libucx-dev openmpi-bin libopenmpi-dev)
+ci_packages=(git clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev)
+case "${1:-}" in
+  "") ;;
+  --ci) packages+=("${ci_packages[@]}") ;;
+  *) echo "setup: unknown option '$1'; usage: cmake/setup.sh [--ci]" >&2; exit 2 ;;
+esac
 
 if ! command -v apt-get >/dev/null; then
   cat >&2 <<'TEXT'
 setup: this script knows Debian and Ubuntu (apt-get). Elsewhere please install, under your system's names:
   a C++20 compiler (GCC 12 or clang 19), CMake 3.25, Ninja, pkg-config, iproute2,
-  toml++ 3, spdlog, fmt, CLI11, nlohmann-json, Google Highway 1, hwloc 2,
-  Catch2 (2.13 or 3), rapidcheck, Google Benchmark; optional: libibverbs, librdmacm, UCX, Open MPI, the CUDA Toolkit
+  toml++ 3, spdlog, fmt, CLI11, nlohmann-json, Google Highway 1, Catch2 (2.13 or 3), rapidcheck;
+  optional: ccache, Google Benchmark, hwloc 2, libibverbs, librdmacm, UCX, Open MPI, the CUDA Toolkit
 and then build:  cmake --preset release && cmake --build --preset release
 TEXT
   exit 0
 fi
 
-missing=()
-for package in "${packages[@]}"; do
-  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
-done
-if [ ${#missing[@]} -eq 0 ]; then
+# Those of the arguments that are not installed.
+not_installed() {
+  local package
+  for package in "$@"; do
+    dpkg-query -W -f='${Status}\n' "$package" 2>/dev/null | grep -q 'ok installed' || echo "$package"
+  done
+}
+mapfile -t missing < <(not_installed "${packages[@]}")
+mapfile -t missing_optional < <(not_installed "${optional[@]}")
+if [ $((${#missing[@]} + ${#missing_optional[@]})) -eq 0 ]; then
   echo "setup: everything is installed"
   exit 0
 fi
 
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
-  command -v sudo >/dev/null || { echo "setup: needs root to install: ${missing[*]}" >&2; exit 1; }
+  if ! command -v sudo >/dev/null; then
+    if [ ${#missing[@]} -eq 0 ]; then
+      echo "setup: everything needed is installed; these optional packages are not, and need root: ${missing_optional[*]}"
+      exit 0
+    fi
+    echo "setup: needs root to install: ${missing[*]} ${missing_optional[*]}" >&2
+    exit 1
+  fi
   as_root=(sudo)
 fi
+apt_get() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 "$@"; }
+apt_get update
+# Some releases have no package of that name: what is optional is left out then.
+for package in "${missing_optional[@]}"; do
+  if apt-cache show --no-all-versions "$package" >/dev/null 2>&1; then
+    missing+=("$package")
+  else
+    echo "setup: this system has no package $package; going on without"
+  fi
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
 echo "setup: installing ${missing[*]}"
-export DEBIAN_FRONTEND=noninteractive
-"${as_root[@]}" apt-get update -qq
-"${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+apt_get install -y --no-install-recommends "${missing[@]}" >/dev/null
 echo "setup: done"
