@@ -87,7 +87,9 @@ void TcpChannel::answered(Lane& lane, Connection connection, std::uint32_t gener
     return break_down(Status(StatusCode::kInternal, fmt::format("answered our connection with {}",
                                                                 error != wire::WireError::kNone ? wire::describe(error) : "a frame that is no answer")));
   }
-  if ((answer.flags & wire::kRefused) != 0) return peer_leaving_ ? end_lane(lane) : break_down(refusal_of(answer));
+  if ((answer.flags & wire::kRefused) != 0) {
+    return peer_leaving_ || endpoint_.closing() ? end_lane(lane) : break_down(refusal_of(answer));
+  }
   const std::uint32_t unanswered = lane.vigil.unanswered;
   const auto attempts = dialer_of(lane).attempts();
   if (lane.up()) {

@@ -347,6 +347,11 @@ bool Lane::on_frame(const wire::Frame& frame) {
       status = channel_.on_control(*this, frame);
       if (!status.ok()) break;
       if (wire::is_counted(frame.type)) counted_frame_came();
+      if (frame.type == wire::FrameType::kGoodbye) {
+        // At once: nobody may be here to do it later, and who says goodbye would dial again to say it once more.
+        ack_due_ = true;
+        if (writable) write();
+      }
       return true;
   }
   fail(std::move(status));
