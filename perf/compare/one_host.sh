@@ -8,7 +8,7 @@ json=${2:-build/one_host.json}
 bin=build/release/bin
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cases=("2 1024 50" "2 1048576 50" "2 67108864 7" "4 67108864 7")  # ranks, bytes, iterations
+cases=("2 1024 500" "2 1048576 50" "2 67108864 7" "4 67108864 7")  # ranks, bytes, iterations
 mpi=(mpirun --oversubscribe --bind-to none --mca btl self,vader)
 [ "$(id -u)" -eq 0 ] && mpi+=(--allow-run-as-root)
 

@@ -21,8 +21,9 @@ using namespace std::chrono_literals;
 // core away: what spinning buys is one wake-up (5 to 50 us).
 constexpr std::chrono::nanoseconds kSpin = 50us;
 constexpr std::chrono::nanoseconds kSpinShared = 5us;  // more ranks than cores: somebody else needs this core
-constexpr int kPollsPerYield = 64;                     // a few us: the rank waited for may need this very core
 constexpr int kPollsPerClock = 8;                      // a clock read costs as much as an idle poll
+constexpr int kPollsToYield = 64;
+constexpr auto kOthersRan = 2us;  // a yield that took longer let somebody else run
 constexpr std::uint64_t kLocalPolls = 8;
 constexpr std::uint64_t kLocalPollsAlone = 64;  // while only newcomers could come by socket
 constexpr auto kBackgroundPatience = 5ms;
@@ -37,7 +38,7 @@ void relax() {
 
 }  // namespace
 
-Domain::Domain(DomainOptions options) : options_(std::move(options)) {}
+Domain::Domain(DomainOptions options) : options_(std::move(options)), yield_after_(kPollsToYield) {}
 
 Result<std::shared_ptr<Domain>> Domain::create(const DomainOptions& options) {
   fork_guard::install();
@@ -220,7 +221,7 @@ bool Domain::drive_until(Lock& lock, const std::function<bool()>& done, TimePoin
         break;
       }
       if (now - idle_since < spin_) {
-        if (polls % kPollsPerYield == 0) ::sched_yield();
+        if (polls >= yield_after_) offer_core(now);
         continue;
       }
       block(lock, deadline);
@@ -232,6 +233,13 @@ bool Domain::drive_until(Lock& lock, const std::function<bool()>& done, TimePoin
     if (late) return done();
   }
   return true;
+}
+
+/// The rank waited for may need this very core, which is then given away early; but a yield costs as much as a small
+/// message, so alone on a core it is only tried once such a message would be here.
+void Domain::offer_core(TimePoint now) {
+  ::sched_yield();
+  yield_after_ = Clock::now() - now > kOthersRan ? kPollsPerClock : std::min(2 * yield_after_, kPollsToYield);
 }
 
 void Domain::progress(Lock& /*lock*/) {

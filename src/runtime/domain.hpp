@@ -111,6 +111,7 @@ class Domain {
   void poll_control(TimePoint now);
   bool arm_all();
   void yield_to_contenders(Lock& lock);
+  void offer_core(TimePoint now);
   void background();
 
   struct OpenChannel {
@@ -139,6 +140,7 @@ class Domain {
   bool remote_busy_ = false;  // the last look at an endpoint that is not host-local found something
   int remote_channels_ = 0;   // made over endpoints that are not host-local
   std::uint64_t polls_ = 0;
+  int yield_after_;           // polls of a wait before the core is offered to others
   std::vector<std::unique_ptr<spi::Endpoint>> endpoints_;
   std::unordered_map<spi::PeerId, OpenChannel> channels_;
   std::unordered_map<std::uint64_t, CommunicatorImpl*> communicators_;
