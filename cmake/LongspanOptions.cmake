@@ -3,7 +3,7 @@
 
 option(LONGSPAN_TESTS "Build the tests" ON)
 option(LONGSPAN_PERF "Build the perf programs, the lab and the trainer" ON)
-option(LONGSPAN_SUITES_ONLY "Only the unit, property and conformance suites (sanitizer builds)" OFF)
+option(LONGSPAN_SUITES_ONLY "Only the unit, property, conformance and fault suites (sanitizer builds)" OFF)
 option(LONGSPAN_ASSERTIONS "Check internal invariants at run time" OFF)
 option(LONGSPAN_WERROR "Warnings are errors" OFF)
 option(LONGSPAN_FUZZ "Build the fuzz targets (clang only)" OFF)

@@ -94,7 +94,7 @@ function(longspan_add_program name)
 endfunction()
 
 # longspan_add_test(<name> SOURCES ... LIBRARIES ... LABELS ... [TIMEOUT s]): one Catch2 program, one ctest entry.
-# Labels: unit, property, conformance (also run under sanitizers), integration, fault, install.
+# Labels: unit, property, conformance, fault (also run under sanitizers), integration, install.
 function(longspan_add_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LIBRARIES;LABELS" ${ARGN})
   if(NOT ARG_TIMEOUT)
