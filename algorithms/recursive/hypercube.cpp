@@ -28,7 +28,7 @@ int Hypercube::lowest_of_partner(int round) const {
   int lowest = static_cast<int>(order_.size());
   for (int v = first; v < first + (1 << round); ++v) {
     lowest = std::min(lowest, rank_of(v));
-    if (v < extras()) lowest = std::min(lowest, order_[static_cast<std::size_t>(2 * v + 1)]);
+    if (v < extras()) lowest = std::min(lowest, order_[2 * static_cast<std::size_t>(v) + 1]);
   }
   return lowest;
 }
@@ -36,7 +36,7 @@ int Hypercube::lowest_of_partner(int round) const {
 std::vector<std::pair<int, int>> Hypercube::folds() const {
   std::vector<std::pair<int, int>> pairs;
   for (int v = 0; v < extras(); ++v) {
-    const auto position = static_cast<std::size_t>(2 * v);
+    const std::size_t position = 2 * static_cast<std::size_t>(v);
     pairs.emplace_back(order_[position + 1], order_[position]);
   }
   return pairs;

@@ -77,8 +77,8 @@ void Hub::open(Fault fault, TimePoint now) {
   inquiries_.push_back(std::move(inquiry));
 }
 
-void Hub::report(int from, std::uint32_t id, WaitReport report, TimePoint) {
-  const auto found = std::find_if(inquiries_.begin(), inquiries_.end(), [&](const Inquiry& i) { return i.id == id; });
+void Hub::report(int from, std::uint32_t inquiry, WaitReport report, TimePoint) {
+  const auto found = std::find_if(inquiries_.begin(), inquiries_.end(), [&](const Inquiry& i) { return i.id == inquiry; });
   if (found == inquiries_.end() || report.comm != found->facts.comm) return;
   found->facts.ranks[static_cast<std::size_t>(from)].report = std::move(report);
 }

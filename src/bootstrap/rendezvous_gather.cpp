@@ -156,7 +156,7 @@ class Gatherer {
       drop(*guest, fmt::format("rank {} of another job, run id '{}'", hello->rank, hello->run_id));
       return {};
     }
-    const Status fits = failed_.ok() ? check(*hello, frame.version, *guest) : failed_;
+    Status fits = failed_.ok() ? check(*hello, frame.version, *guest) : failed_;
     if (!fits.ok()) {
       if (!failed_.ok()) ++told_;
       guest->writer.push(encode_failure(fits));

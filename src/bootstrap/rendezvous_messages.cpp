@@ -83,7 +83,7 @@ std::string encode_joined(const Rendezvous& rendezvous) {
 }
 
 Status decode_joined(std::string_view body, Rendezvous& into) {
-  const Status malformed(StatusCode::kInternal, "rank 0's answer cannot be read");
+  Status malformed(StatusCode::kInternal, "rank 0's answer cannot be read");
   Reader r(body);
   into.job = r.u64();
   into.links.standby = r.i32();

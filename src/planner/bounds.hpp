@@ -47,7 +47,7 @@ class BoundTable {
                              const std::vector<double>& in);
   void add_partition_of(const std::vector<Cut>& blocks, std::string name);
   void add_cut(Cut cut);
-  double least_latency(const std::vector<bool>& from_hosts, bool outwards) const;
+  double least_latency(const std::vector<bool>& inside, bool outwards) const;
 
   /// Capacity of a set of regions towards the others.
   double region_capacity(std::uint32_t subset, const std::vector<int>& regions, bool outwards) const;

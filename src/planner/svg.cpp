@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <map>
+#include <numbers>
 #include <string_view>
 
 #include "planner/report.hpp"
@@ -12,7 +13,7 @@
 namespace longspan::planner {
 namespace {
 
-constexpr double kPi = 3.14159265358979323846;
+constexpr double kPi = std::numbers::pi;
 constexpr double kHeader = 96;
 constexpr double kFooter = 56;
 constexpr double kPanelWidth = 264;

@@ -55,7 +55,7 @@ struct Port {
   spi::PeerId self = 0;
   Fd wake;             // a timerfd: readable when it expires, which is at once when there is work
   bool armed = false;
-  TimePoint touched{};  // real time of its last poll
+  TimePoint touched;   // real time of its last poll
   std::deque<spi::Completion> completions;
   std::map<spi::PeerId, End> ends;
   std::unordered_set<std::uint64_t> forgotten;
@@ -70,8 +70,8 @@ class Core {
   std::uint64_t job() const noexcept { return job_; }
 
   // For tests.
-  void set_default_link(const Link& link);
-  void set_link(spi::PeerId from, spi::PeerId to, const Link& link);
+  void set_default_link(const Link& value);
+  void set_link(spi::PeerId from, spi::PeerId to, const Link& value);
   LinkUse use(spi::PeerId from, spi::PeerId to);
   Time now();
 
@@ -114,7 +114,7 @@ class Core {
   void push(Port& port, spi::Completion completion);
   void message_left(const MessagePtr& message);
   void message_arrived(const MessagePtr& message);
-  void match(Port& port, End& end, const Message& message, const spi::RecvRequest& request);
+  void match(Port& port, End& mine, const Message& message, const spi::RecvRequest& request);
   void peer_left(spi::PeerId self, spi::PeerId peer, bool goodbye);
   void fail_operations(Port& port, spi::PeerId peer, End& end);
 
