@@ -14,6 +14,21 @@ namespace {
 using namespace std::chrono_literals;
 constexpr std::size_t kEarlyDigests = 4096;
 
+/// What the channels to `peers` say keeps them from moving data: "; rank 3 (host us-1, region us): connection 1 of 2 ...".
+std::string troubles_of(const WorkState& work, const std::vector<int>& peers, const Cluster& cluster) {
+  std::string text;
+  if (work.entry == nullptr) return text;
+  const auto& planned = work.execution->plan().schedule().channels;
+  const auto& open = work.entry->channels;
+  for (std::size_t i = 0; i < std::min(planned.size(), open.size()); ++i) {
+    if (open[i] == nullptr || std::find(peers.begin(), peers.end(), planned[i].peer) == peers.end()) continue;
+    if (const std::string trouble = open[i]->trouble(); !trouble.empty()) {
+      text += fmt::format("; {}: {}", cluster.describe(planned[i].peer), trouble);
+    }
+  }
+  return text;
+}
+
 }  // namespace
 
 void CommunicatorImpl::on_completion(spi::Completion& completion) {
@@ -121,6 +136,7 @@ void CommunicatorImpl::check_deadlines(TimePoint now) {
       if (!waiting.peers.empty()) blamed = waiting.peers.front();
       text = fmt::format("{} #{} did not finish within {} s; {} waits for {} (step {}, chunk {})", name_of(work->call.kind),
                          work->seq, seconds, members_.cluster.describe(rank()), peers, waiting.step, waiting.chunk);
+      text += troubles_of(*work, waiting.peers, members_.cluster);
     }
     report(Status(StatusCode::kTimeout, text), blamed);
     domain_->run_deferred();

@@ -18,6 +18,7 @@ using std::chrono::milliseconds;
 /// Without pacing: large enough that headers and system calls cost nothing.
 constexpr std::size_t kLargestFragment = std::size_t{256} << 10;
 constexpr std::size_t kSmallestFragment = std::size_t{32} << 10;
+constexpr double kLeastExpressRate = 1e6;
 /// How much a lane sends before it asks for an acknowledgement: often enough to keep little, too rare to cost.
 constexpr std::size_t kAckEvery = std::size_t{1} << 20;
 /// Copies of what waits for acknowledgements, per channel. Beyond it sends complete when they are acknowledged.
@@ -64,15 +65,19 @@ void TcpChannel::post_recv(const spi::RecvRequest& request) {
   if (inbox_.has_replies()) endpoint_.mark_dirty(*this);
 }
 
-double TcpChannel::lane_rate() const noexcept {
-  return options_.rate_bytes_per_second / std::max(1, options_.lanes);
+double TcpChannel::lane_rate(const Lane& lane) const noexcept {
+  const double rate = options_.rate_bytes_per_second;
+  // Small messages fit into the margin that every plan leaves; more of them than that go over the other lanes too.
+  if (&lane == express_) return std::min(rate, std::max(rate / 8, kLeastExpressRate));
+  return rate / std::max(1, options_.lanes);
 }
 
 void TcpChannel::set_rate(double bytes_per_second) {
   options_.rate_bytes_per_second = bytes_per_second;
   // A fragment is what a slow lane may hold back at the end of a message: about 2 ms of its rate.
+  const double lane_share = bytes_per_second / std::max(1, options_.lanes);
   fragment_bytes_ = bytes_per_second <= 0 ? kLargestFragment
-                                          : std::clamp(static_cast<std::size_t>(lane_rate() * 2e-3) & ~std::size_t{4095},
+                                          : std::clamp(static_cast<std::size_t>(lane_share * 2e-3) & ~std::size_t{4095},
                                                        kSmallestFragment, kLargestFragment);
   for (const auto& lane : lanes_) {
     if (lane->dialed() && lane->up()) tune(*lane);
@@ -108,7 +113,7 @@ void TcpChannel::start(const SocketAddress& address, const spi::ChannelOptions& 
   started_ = true;
   options_ = options;
   if (options_.lanes <= 0) options_.lanes = std::max(1, endpoint_.options().default_lanes);
-  options_.lanes = std::min(options_.lanes, static_cast<int>(wire::kMaxLanes));
+  options_.lanes = std::min(options_.lanes, static_cast<int>(wire::kMaxLanes) - 1);
   address_ = address;
   deadline_ = deadline;
   dialing_since_ = Clock::now();
@@ -119,10 +124,15 @@ void TcpChannel::start(const SocketAddress& address, const spi::ChannelOptions& 
       static_cast<std::int64_t>(std::max(endpoint_.options().eager_credit_bytes, 2 * options_.window_bytes)));
   if (options_.window_bytes > 0) ack_every_ = std::clamp(options_.window_bytes / 4, kSmallestFragment, kAckEvery);
   set_rate(options_.rate_bytes_per_second);
-  for (int i = 0; i < options_.lanes; ++i) {
+  for (const auto& lane : lanes_) {  // that the peer dialed before
+    if (lane->up()) set_silence_limit(lane->fd(), std::chrono::duration_cast<milliseconds>(patience_), options_.rtt);
+  }
+  const bool with_express = options_.lanes > 1 || options_.tier == Tier::kWan;
+  for (int i = 0; i < options_.lanes + (with_express ? 1 : 0); ++i) {
     lanes_.push_back(std::make_unique<Lane>(*this, true, static_cast<std::uint16_t>(i)));
     dialers_.push_back(std::make_unique<Dialer>(*this, *lanes_.back()));
   }
+  if (with_express) express_ = lanes_.back().get();
   for (const auto& dialer : dialers_) dialer->start();
   endpoint_.request_timer(deadline_);
 }
@@ -163,6 +173,8 @@ bool TcpChannel::flush() {
       Lane& lane = *lanes_[(start + i) % lanes_.size()];
       if (lane.up() && lane.writable && write(lane)) more = true;
     }
+    // What came up after the express lane had its turn.
+    if (!more) more = express_ != nullptr && express_->up() && express_->writable && outbox_.has_urgent();
     if (!more) more = settle_written();
   }
   start_vigil();
@@ -192,7 +204,8 @@ bool TcpChannel::settle_written() {
 void TcpChannel::written(OutFrame& frame) {
   SendMessage& message = *frame.message;
   outbox_.written(message);
-  if (message.bytes <= kCopiedAtOnce) copy(frame);
+  // The copy costs less than an acknowledgement, and lets the send complete now.
+  if (message.small()) copy(frame);
 }
 
 void TcpChannel::copy(OutFrame& frame) {
@@ -210,11 +223,22 @@ void TcpChannel::give_back(OutFrame& frame) {
   endpoint_.shared().buffers.give_back(std::move(frame.owned), frame.payload_bytes);
 }
 
+/// While large messages are on their way, small ones and announcements are left to the express lane, unless that has
+/// enough already.
+Pull TcpChannel::pull_of(const Lane& lane) const noexcept {
+  if (&lane == express_) return Pull::kSmall;
+  const bool left_to_express = express_ != nullptr && express_->up() && express_->writable && outbox_.has_large();
+  return left_to_express ? Pull::kLarge : Pull::kAny;
+}
+
 bool TcpChannel::next_frame(Lane& lane, wire::Frame& frame, OutFrame& out) {
   if (!lane.dialed()) return inbox_.next_reply(frame);
   Fragment fragment;
-  if (outbox_.next_announcement(frame)) return true;
-  if (!outbox_.next(fragment_bytes_, fragment)) return outbox_.next_announcement(frame) || next_pad(lane, frame, out);
+  const Pull pull = pull_of(lane);
+  if (pull != Pull::kLarge && outbox_.next_announcement(frame)) return true;
+  if (!outbox_.next(fragment_bytes_, fragment, pull)) {
+    return (pull != Pull::kLarge && outbox_.next_announcement(frame)) || next_pad(lane, frame, out);
+  }
   const SendMessage& message = *fragment.message;
   frame.type = wire::FrameType::kData;
   frame.flags = static_cast<std::uint8_t>((fragment.counted ? wire::kCounted : 0) |
@@ -268,7 +292,7 @@ Status TcpChannel::on_control(Lane& lane, const wire::Frame& frame) {
 // ---- warming ----
 
 void TcpChannel::start_warming(Lane& lane) {
-  if (options_.tier != Tier::kWan || options_.window_bytes == 0) return;
+  if (options_.tier != Tier::kWan || options_.window_bytes == 0 || &lane == express_) return;
   lane.warming = true;
   lane.warmed_bytes = 0;
   warm_until_ = Clock::now() + kWarmingTime;
@@ -278,10 +302,11 @@ void TcpChannel::start_warming(Lane& lane) {
 /// long link costs the first messages several round trips (1 MiB at 40 ms: 64 % of the link cold, 90 % warm).
 bool TcpChannel::next_pad(Lane& lane, wire::Frame& frame, OutFrame& out) {
   if (!lane.warming || lane.log().unwritten() > 0) return false;
+  const double rate = lane_rate(lane);
   const LaneInfo info = lane_info(lane.fd());
   const double rtt = std::chrono::duration<double>(options_.rtt.count() > 0 ? options_.rtt : info.rtt).count();
   const double window = static_cast<double>(options_.window_bytes) / options_.lanes;
-  const double target = lane_rate() > 0 ? 2 * lane_rate() * rtt : 2 * window;
+  const double target = rate > 0 ? 2 * rate * rtt : 2 * window;
   if (static_cast<double>(info.congestion_window_bytes) >= target ||
       static_cast<double>(lane.warmed_bytes) >= 2 * std::max(window, target) || Clock::now() >= warm_until_) {
     lane.warming = false;
@@ -290,8 +315,7 @@ bool TcpChannel::next_pad(Lane& lane, wire::Frame& frame, OutFrame& out) {
   }
   // Half a millisecond of the lane's rate: real data, which goes first, never waits longer than that twice.
   const std::size_t bytes =
-      lane_rate() > 0 ? std::clamp<std::size_t>(static_cast<std::size_t>(lane_rate() * 0.5e-3), 4096, padding.size())
-                      : padding.size();
+      rate > 0 ? std::clamp<std::size_t>(static_cast<std::size_t>(rate * 0.5e-3), 4096, padding.size()) : padding.size();
   if (lane.warmed_bytes == 0) set_unsent_limit(lane.fd(), bytes);
   lane.warmed_bytes += bytes;
   frame.type = wire::FrameType::kPad;

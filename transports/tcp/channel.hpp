@@ -92,7 +92,8 @@ class TcpChannel final : public spi::Channel {
   enum class State : std::uint8_t { kOpen, kClosed, kBroken };
 
   bool over() const noexcept { return state_ != State::kOpen; }
-  double lane_rate() const noexcept;
+  double lane_rate(const Lane& lane) const noexcept;
+  Pull pull_of(const Lane& lane) const noexcept;
   void tune(Lane& lane);
   void take_over(Lane& lane, std::uint32_t generation);
   void lost(Lane& lane, Status why);
@@ -127,6 +128,7 @@ class TcpChannel final : public spi::Channel {
   bool started_ = false;
   std::vector<std::unique_ptr<Lane>> lanes_;      // never shrinks: events may still point to closed ones
   std::vector<std::unique_ptr<Dialer>> dialers_;  // of the dialed lanes, by index
+  Lane* express_ = nullptr;  // one more than asked for, for small messages; nullptr: there is none
   std::size_t next_lane_ = 0;
   std::size_t fragment_bytes_;
   std::size_t ack_every_;

@@ -36,8 +36,8 @@ void TcpChannel::configure(int fd) {
 
 /// Options that depend on the rate, for a connected lane.
 void TcpChannel::tune(Lane& lane) {
-  set_pacing(lane.fd(), lane_rate());
-  if (!lane.warming) set_unsent_limit(lane.fd(), 2 * fragment_bytes_);
+  set_pacing(lane.fd(), lane_rate(lane));
+  if (!lane.warming) set_unsent_limit(lane.fd(), &lane == express_ ? 2 * kSmallMessage : 2 * fragment_bytes_);
 }
 
 wire::Hello TcpChannel::hello_of(const Lane& lane, std::uint32_t generation) const {
@@ -46,7 +46,7 @@ wire::Hello TcpChannel::hello_of(const Lane& lane, std::uint32_t generation) con
   hello.from = endpoint_.options().self;
   hello.to = peer_;
   hello.lane = lane.index();
-  hello.lanes = static_cast<std::uint16_t>(options_.lanes);
+  hello.lanes = static_cast<std::uint16_t>(dialers_.size());
   hello.credit_bytes = static_cast<std::uint64_t>(outbox_.credit_bytes());
   hello.window_bytes = options_.window_bytes;
   hello.generation = generation;
@@ -102,7 +102,7 @@ void TcpChannel::answered(Lane& lane, Connection connection, std::uint32_t gener
   ++reconnects_;
   take_over(lane, generation);
   lane.vigil.unanswered = unanswered;
-  log::info("tcp: connection {} of {} to {} works again after {:.3f} s and {} attempts", lane.index() + 1, options_.lanes,
+  log::info("tcp: connection {} of {} to {} works again after {:.3f} s and {} attempts", lane.index() + 1, dialers_.size(),
             who(), seconds_between(lane.lost_at, Clock::now()), attempts);
 }
 
@@ -196,7 +196,7 @@ std::string TcpChannel::outage_of(const Lane& lane, TimePoint now) const {
   if (lane.state() == Lane::State::kNew) {
     return fmt::format("cannot be reached at {}: {} in {:.1f} s", address_.to_string(), tried, seconds_between(dialing_since_, now));
   }
-  const std::string which = fmt::format("connection {} of {} to {}", lane.index() + 1, options_.lanes, address_.to_string());
+  const std::string which = fmt::format("connection {} of {} to {}", lane.index() + 1, dialers_.size(), address_.to_string());
   if (lane.up()) return fmt::format("{} has been silent for {:.1f} s; to replace it: {}", which, seconds_between(lane.vigil.quiet_since, now), tried);
   return fmt::format("{} was lost {:.1f} s ago ({}); to replace it: {}", which, seconds_between(lane.lost_at, now), lane.lost_why.message(), tried);
 }
@@ -267,7 +267,7 @@ void TcpChannel::watch_over(Lane& lane, TimePoint now) {
   }
   if (dialer_of(lane).busy() || now - vigil.quiet_since < answer_limit(lane)) return;
   log::info("tcp: nothing was heard over connection {} of {} to {} for {:.1f} s; replacing it", lane.index() + 1,
-            options_.lanes, who(), seconds_between(vigil.quiet_since, now));
+            dialers_.size(), who(), seconds_between(vigil.quiet_since, now));
   ++vigil.unanswered;
   dialer_of(lane).start();
 }

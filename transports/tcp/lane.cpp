@@ -96,7 +96,7 @@ bool Lane::next_frame(wire::Frame& frame, OutFrame& out) {
 
 /// Acknowledgements are asked for by the sender, who knows what waits for them.
 void Lane::want_ack(wire::Frame& frame, const OutFrame& out) noexcept {
-  const bool held = out.message != nullptr && out.message->bytes > kCopiedAtOnce;
+  const bool held = out.message != nullptr && !out.message->small();
   unasked_bytes_ += frame.payload_bytes;
   ++unasked_frames_;
   if (held) last_held_ = log_.next_number() + 1;

@@ -17,10 +17,6 @@ namespace longspan::tcp {
 
 class TcpChannel;
 
-/// Messages up to this size are copied when they are written, so that their sends complete at once: the copy costs less
-/// than an acknowledgement.
-inline constexpr std::size_t kCopiedAtOnce = std::size_t{16} << 10;
-
 /// One of the ways to a peer, over one connection at a time. The side that dialed writes data and reads replies, the
 /// other reads data and writes replies; reading and writing are the same for both. When its connection is lost, a lane
 /// keeps what is not acknowledged and goes on over the next one: what the peer already has is not sent again.

@@ -13,24 +13,37 @@ void Outbox::push(const spi::SendRequest& request) {
   message.bytes = request.data.size();
   message.context = request.context;
   message.credit = &credit_of(request.id.comm);
-  message.where = SendMessage::Where::kReady;
   live_.push_back(&message);
   ++live_count_;
-  ready_.push_back(&message);
+  make_ready(message);
 }
 
-SendMessage* Outbox::candidate() {
+void Outbox::make_ready(SendMessage& message) noexcept {
+  message.where = SendMessage::Where::kReady;
+  (message.small() ? small_ : ready_).push_back(&message);
+}
+
+SendMessage* Outbox::first_sendable(List<SendMessage, &SendMessage::queue>& list, std::int64_t least_credit) {
+  while (SendMessage* message = list.front()) {
+    if (message->granted || message->credit->left > least_credit) return message;
+    block(*message);
+  }
+  return nullptr;
+}
+
+SendMessage* Outbox::candidate(Pull pull) {
+  if (pull != Pull::kLarge) {
+    // No more overdraft than the credit itself: a tiny credit stays tiny.
+    SendMessage* message = first_sendable(small_, -std::min(kSmallOverdraft, credit_bytes_ / 4));
+    if (message != nullptr || pull == Pull::kSmall) return message;
+  }
   while (!replenished_.empty()) {
     SendCredit& credit = *replenished_.front();
     if (credit.left > 0 && !credit.blocked.empty()) return credit.blocked.front();
     credit.replenished = false;
     replenished_.pop_front();
   }
-  while (SendMessage* message = ready_.front()) {
-    if (message->granted || message->credit->left > 0) return message;
-    block(*message);
-  }
-  return nullptr;
+  return first_sendable(ready_, 0);
 }
 
 void Outbox::block(SendMessage& message) {
@@ -49,13 +62,13 @@ void Outbox::block(SendMessage& message) {
 }
 
 void Outbox::unqueue(SendMessage& message) noexcept {
-  if (message.where == SendMessage::Where::kReady) ready_.remove(&message);
+  if (message.where == SendMessage::Where::kReady) (message.small() ? small_ : ready_).remove(&message);
   if (message.where == SendMessage::Where::kBlocked) message.credit->blocked.remove(&message);
   message.where = SendMessage::Where::kNowhere;
 }
 
-bool Outbox::next(std::size_t limit, Fragment& out) {
-  SendMessage* message = candidate();
+bool Outbox::next(std::size_t limit, Fragment& out, Pull pull) {
+  SendMessage* message = candidate(pull);
   if (message == nullptr) return false;
   out.message = message;
   out.offset = message->assigned;
@@ -148,8 +161,7 @@ void Outbox::on_clear_to_send(const spi::MessageId& id) {
   message->granted = true;
   if (message->where == SendMessage::Where::kBlocked) {
     unqueue(*message);
-    message->where = SendMessage::Where::kReady;
-    ready_.push_back(message);
+    make_ready(*message);
   }
 }
 

@@ -12,6 +12,10 @@ namespace longspan::tcp {
 
 struct SendCredit;
 
+/// Messages up to this size never wait behind larger ones: where a channel has a lane for them, they need not share a
+/// connection with bulk data.
+inline constexpr std::size_t kSmallMessage = std::size_t{16} << 10;
+
 /// One message on its way out.
 struct SendMessage {
   spi::MessageId id;
@@ -28,13 +32,18 @@ struct SendMessage {
   void* context = nullptr;
   SendCredit* credit = nullptr;
   Links<SendMessage> live;   ///< among all messages of the outbox
-  Links<SendMessage> queue;  ///< in `ready_` or in the blocked list of its communicator
+  Links<SendMessage> queue;  ///< in a ready list or in the blocked list of its communicator
   enum class Where : std::uint8_t { kReady, kBlocked, kNowhere } where = Where::kNowhere;
+
+  bool small() const noexcept { return bytes <= kSmallMessage; }
 };
+
+/// Which messages a lane takes.
+enum class Pull : std::uint8_t { kAny, kSmall, kLarge };
 
 /// What may still be sent ahead of receives, for one communicator.
 struct SendCredit {
-  std::int64_t left = 0;  ///< may go below 0 by one fragment
+  std::int64_t left = 0;  ///< may go below 0 by one fragment, and by kSmallOverdraft
   bool replenished = false;
   List<SendMessage, &SendMessage::queue> blocked;  ///< announced, waiting for credit or their CTS; oldest first
 };
@@ -47,8 +56,9 @@ struct Fragment {
   bool counted = false;
 };
 
-/// The messages for one peer, and who goes next: a lane that can write pulls. Messages go in the order of issue, except
-/// that one without credit is announced and lets those of other communicators pass. No I/O here.
+/// The messages for one peer, and who goes next: a lane that can write pulls. Small messages go before large ones, those
+/// of a kind in the order of issue, except that one without credit is announced and lets those of other communicators
+/// pass. No I/O here.
 class Outbox {
  public:
   /// Completions go to `completions`. `credit_bytes` is what each communicator may send ahead.
@@ -60,7 +70,7 @@ class Outbox {
 
   void push(const spi::SendRequest& request);
   /// The next fragment of at most `limit` bytes; false when nothing may be sent. May create announcements.
-  bool next(std::size_t limit, Fragment& out);
+  bool next(std::size_t limit, Fragment& out, Pull pull = Pull::kAny);
   /// The next announcement to send.
   bool next_announcement(wire::Frame& out);
   /// A lane wrote the whole fragment.
@@ -78,9 +88,9 @@ class Outbox {
   /// Completes everything with `status`.
   void fail_all(const Status& status);
 
-  bool may_have_work() const noexcept {
-    return !ready_.empty() || !announcements_.empty() || !replenished_.empty();
-  }
+  bool may_have_work() const noexcept { return has_large() || !small_.empty() || !announcements_.empty(); }
+  bool has_urgent() const noexcept { return !small_.empty() || !announcements_.empty(); }
+  bool has_large() const noexcept { return !ready_.empty() || !replenished_.empty(); }
   /// No message is left, written or not.
   bool drained() const noexcept { return live_.empty(); }
   /// Messages that are written entirely and wait for acknowledgements (or copies).
@@ -89,7 +99,12 @@ class Outbox {
   std::uint64_t messages_sent() const noexcept { return messages_sent_; }
 
  private:
-  SendMessage* candidate();
+  /// Bulk data that has used up the credit must not hold up what is small.
+  static constexpr std::int64_t kSmallOverdraft = std::int64_t{256} << 10;
+
+  SendMessage* candidate(Pull pull);
+  SendMessage* first_sendable(List<SendMessage, &SendMessage::queue>& list, std::int64_t least_credit);
+  void make_ready(SendMessage& message) noexcept;
   void block(SendMessage& message);
   void unqueue(SendMessage& message) noexcept;
   void release(SendMessage& message);
@@ -102,7 +117,8 @@ class Outbox {
   Queue<spi::Completion>& completions_;
   ObjectPool<SendMessage> messages_;
   List<SendMessage, &SendMessage::live> live_;
-  List<SendMessage, &SendMessage::queue> ready_;
+  List<SendMessage, &SendMessage::queue> ready_;  // large ones
+  List<SendMessage, &SendMessage::queue> small_;
   IdMap<SendMessage> announced_;
   Queue<wire::Frame> announcements_;
   std::unordered_map<std::uint64_t, std::unique_ptr<SendCredit>> credits_;

@@ -209,6 +209,25 @@ TEST_CASE("no more than the credit is sent ahead of receives", "[tcp]") {
   CHECK(rest == data.size() - taken[2]);
 }
 
+TEST_CASE("small messages pass large ones, also when those have used up the credit", "[tcp]") {
+  Queue<spi::Completion> completions;
+  Outbox outbox(1, 1'000'000, completions);
+  const std::vector<std::byte> data(10'000'000);
+  for (std::uint32_t i = 0; i < 3; ++i) outbox.push({{1, i, 0, 0}, 0, data, nullptr, nullptr});
+  Fragment fragment;
+  std::size_t taken = 0;
+  while (outbox.next(100'000, fragment, Pull::kLarge)) taken += fragment.bytes;
+  CHECK(taken <= 1'100'000);
+  for (std::uint32_t i = 10; i < 20; ++i) {
+    outbox.push({{1, i, 0, 0}, 0, std::span(data).first(4096), nullptr, nullptr});
+    CHECK(outbox.has_urgent());
+    CHECK_FALSE(outbox.next(100'000, fragment, Pull::kLarge));
+    REQUIRE(outbox.next(100'000, fragment, i % 2 == 0 ? Pull::kSmall : Pull::kAny));
+    CHECK(fragment.message->id.seq == i);
+  }
+  CHECK_FALSE(outbox.next(100'000, fragment, Pull::kSmall));
+}
+
 TEST_CASE("what a peer returns too much adds no credit", "[tcp]") {
   Queue<spi::Completion> completions;
   Outbox outbox(1, 1000, completions);

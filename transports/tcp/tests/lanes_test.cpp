@@ -1,0 +1,78 @@
+// Several connections to one peer: who carries what.
+#include <algorithm>
+
+#include "support/catch.hpp"
+#include "two_ends.hpp"
+
+using namespace longspan;
+using namespace longspan::tcp::testing;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+TEST_CASE("a slow connection takes only what it can carry: the others lose less than a tenth", "[tcp][lanes]") {
+  constexpr double kFast = 60e6;
+  constexpr std::size_t kLanes = 4;
+  constexpr std::size_t kBytes = std::size_t{96} << 20;
+  Settings settings;
+  settings.lanes = kLanes;
+  TwoEnds ends(settings);
+  for (std::size_t i = 0; i <= kLanes; ++i) ends.to_b->throttle(i, i == 0 ? kFast / 10 : kFast);
+  const Bytes data = pattern(kBytes, 1);
+  Bytes got(kBytes);
+  ends.receive(ends.b, 1, got);
+  ends.send(ends.a, 1, data);
+  REQUIRE(ends.settle());
+  CHECK(got == data);
+  const std::size_t slow = ends.to_b->bytes(0, true);
+  // Carrying its bytes must take the slow one no longer than the others, at nine tenths of their speed, need for all.
+  INFO("the slow connection carried " << slow << " of " << kBytes << " bytes");
+  CHECK(slow > 0);
+  CHECK(static_cast<double>(slow) / (kFast / 10) <= static_cast<double>(kBytes) / ((kLanes - 1) * kFast) / 0.9);
+}
+
+TEST_CASE("small messages pass while every connection for bulk data stands still", "[tcp][lanes]") {
+  for (const bool wan : {false, true}) {
+    Settings settings;
+    settings.lanes = wan ? 1 : 2;
+    settings.tier = wan ? Tier::kWan : Tier::kSite;
+    settings.window = wan ? std::size_t{4} << 20 : 0;
+    TwoEnds ends(settings);
+    const auto bulk_lanes = static_cast<std::size_t>(settings.lanes);
+    for (std::size_t i = 0; i < bulk_lanes; ++i) ends.to_b->inject({Fault::Kind::kStall, i, true, 200'000});
+    const Bytes bulk = pattern(std::size_t{32} << 20, 1);
+    Bytes got_bulk(bulk.size());
+    ends.receive(ends.b, 1, got_bulk);
+    ends.send(ends.a, 1, bulk);
+    REQUIRE(ends.drive([&] { return ends.to_b->faults_done() == bulk_lanes; }));
+    std::vector<Bytes> got(50, Bytes(4096));
+    const Bytes small = pattern(4096, 2);
+    for (std::uint32_t i = 0; i < got.size(); ++i) {
+      Operation& received = ends.receive(ends.b, 10 + i, got[i]);
+      ends.send(ends.a, 10 + i, small);
+      // Sooner than silence is noticed: they did not wait for a new connection.
+      REQUIRE(ends.drive([&] { return received.completions > 0; }, milliseconds(900)));
+      CHECK(got[i] == small);
+      if (ends.reconnects() > 0) break;  // a machine so slow that the bulk lanes were replaced meanwhile
+    }
+    ends.to_b->resume();
+    CHECK(ends.settle());
+    CHECK(got_bulk == bulk);
+  }
+}
+
+TEST_CASE("without bulk data every lane carries small messages", "[tcp][lanes]") {
+  Settings settings;
+  settings.lanes = 2;
+  TwoEnds ends(settings);
+  const Bytes small = pattern(8000, 3);
+  std::vector<Bytes> got(300, Bytes(small.size()));
+  for (std::uint32_t i = 0; i < got.size(); ++i) ends.receive(ends.b, i, got[i]);
+  REQUIRE(ends.drive([&] { return ends.to_b->connections() == 3; }));
+  for (std::uint32_t i = 0; i < got.size(); ++i) {
+    ends.send(ends.a, i, small);
+    ends.drive([polls = 0]() mutable { return ++polls > 1; });
+  }
+  REQUIRE(ends.settle());
+  for (std::size_t i = 0; i < 3; ++i) CHECK(ends.to_b->bytes(i, true) > 100'000);
+  CHECK(std::all_of(got.begin(), got.end(), [&](const Bytes& one) { return one == small; }));
+}
