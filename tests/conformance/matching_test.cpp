@@ -41,7 +41,7 @@ TEST_CASE("opposite orders of two communicators with more data than the credit d
   Pair pair(transport, std::size_t{128} << 10, lanes);
   constexpr std::uint32_t kCount = 8;
   const Bytes data = pattern(std::size_t{512} << 10, 2);
-  std::vector<Bytes> got(4 * kCount, Bytes(data.size()));
+  std::vector<Bytes> got(std::size_t{4} * kCount, Bytes(data.size()));
   // a sends communicator 1 first, b receives communicator 2 first, and posts the next only when the last came.
   for (std::uint64_t comm = 1; comm <= 2; ++comm) {
     for (std::uint32_t i = 0; i < kCount; ++i) {

@@ -59,8 +59,8 @@ std::vector<std::string> includes_of(const fs::path& file) {
     std::smatch match;
     if (!std::regex_search(line, match, pattern)) continue;
     const std::string path = match[1];
-    if (path.rfind("longspan/spi/", 0) == 0) found.emplace_back("spi");
-    else if (path.rfind("longspan/", 0) == 0) found.emplace_back("longspan");
+    if (path.starts_with("longspan/spi/")) found.emplace_back("spi");
+    else if (path.starts_with("longspan/")) found.emplace_back("longspan");
     else found.push_back(path.substr(0, path.find('/')));
   }
   return found;
@@ -87,8 +87,8 @@ const std::map<std::string, std::set<std::string>> kAllowed{
 };
 
 std::set<std::string> allowed_for(const std::string& part) {
-  if (part.rfind("transports/", 0) == 0) return {"spi", "base", "device"};
-  if (part.rfind("algorithms/", 0) == 0) return {"spi"};
+  if (part.starts_with("transports/")) return {"spi", "base", "device"};
+  if (part.starts_with("algorithms/")) return {"spi"};
   const auto found = kAllowed.find(part);
   REQUIRE(found != kAllowed.end());
   return found->second;
@@ -143,7 +143,7 @@ TEST_CASE("Transports and algorithms are named only in their own folders") {
 TEST_CASE("Only src/base reads the environment") {
   for (const char* top : {"src", "transports", "algorithms", "bindings"}) {
     for (const fs::path& file : sources_under(kRoot / top)) {
-      if (fs::relative(file, kRoot).string().rfind("src/base/env", 0) == 0) continue;
+      if (fs::relative(file, kRoot).string().starts_with("src/base/env")) continue;
       INFO(fs::relative(file, kRoot).string());
       CHECK_FALSE(std::regex_search(read(file), std::regex("\\bgetenv\\s*\\(")));
     }

@@ -125,7 +125,7 @@ int open_sockets() {
   while (const dirent* entry = ::readdir(folder)) {
     char target[64] = {};
     if (::readlink(("/proc/self/fd/" + std::string(entry->d_name)).c_str(), target, sizeof target - 1) > 0) {
-      sockets += std::string(target).rfind("socket:", 0) == 0;
+      sockets += std::string(target).starts_with("socket:");
     }
   }
   ::closedir(folder);
@@ -151,7 +151,7 @@ TEST_CASE("A rank that is killed in a collective is named by all others within t
       if (r == victim) continue;
       const Outcome& outcome = outcomes[static_cast<std::size_t>(r)];
       INFO("victim " << victim << ", rank " << r << " after " << outcome.seconds << " s: " << outcome.report);
-      CHECK(outcome.report.rfind("peer lost:", 0) == 0);
+      CHECK(outcome.report.starts_with("peer lost:"));
       CHECK(outcome.report.find("rank " + std::to_string(victim) + " (host ") != std::string::npos);
       // The failing call began before the kill, or at once after it.
       const std::size_t line = outcome.report.rfind('\n');

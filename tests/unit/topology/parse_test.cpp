@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -168,8 +170,7 @@ TEST_CASE("Any character outside ASCII may stand in a comment, and arrives in a 
   for (unsigned code = 0x80; code < 0x110000; code += code < 0x3000 ? 1 : 97) {
     if (code >= 0xD800 && code < 0xE000) continue;
     const std::string name = "h" + encode(code);
-    const std::string text =
-        "version = 1 # " + name + "\n[[host]]\nname = \"" + name + "\"\n[[host]]\nname = '2" + name + "'";
+    const std::string text = fmt::format("version = 1 # {0}\n[[host]]\nname = \"{0}\"\n[[host]]\nname = '2{0}'", name);
     const auto t = parse_topology(text, "f");
     if (!t.ok() || t->hosts[0].name != name || t->hosts[1].name != "2" + name) failed += std::to_string(code) + " ";
   }
