@@ -69,7 +69,7 @@ std::string Network::limit(const std::string& device, Bandwidth rate) const {
   // tbf counts Ethernet frames, a topology counts IP bytes: scale by a full packet.
   const double wire = rate.bytes_per_second * (options_.mtu + kEthernetHeader) / options_.mtu;
   return fmt::format("qdisc add dev {} root tbf rate {:.0f}bit burst {:.0f} limit {:.0f}\n", device, wire * 8,
-                     std::max(kSmallestBurst, wire * 2e-4), std::max(kSmallestQueue, wire * kQueueSeconds));
+                     std::max(kSmallestBurst, wire * 5e-4), std::max(kSmallestQueue, wire * kQueueSeconds));
 }
 
 std::string Network::bridge_of_site(int site) const {

@@ -18,9 +18,11 @@ constexpr std::size_t round_up(std::size_t bytes) { return (bytes + kAlignment -
 }  // namespace
 
 PacketRing::PacketRing(std::size_t capacity_bytes) : capacity_(round_up(capacity_bytes)) {
-  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (capacity_ <= kPopulateLimit ? MAP_POPULATE : 0);
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
   void* memory = ::mmap(nullptr, capacity_, PROT_READ | PROT_WRITE, flags, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
+  (void)::madvise(memory, capacity_, MADV_HUGEPAGE);
+  if (capacity_ <= kPopulateLimit) (void)::madvise(memory, capacity_, MADV_POPULATE_WRITE);
   memory_ = static_cast<std::byte*>(memory);
 }
 

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "base/clock.hpp"
+#include "lab/packet_train.hpp"
 
 namespace longspan::lab {
 
@@ -18,8 +19,11 @@ struct PacketRecord {
   std::uint32_t stride = 0;     ///< bytes from this record to the next
   std::uint32_t wire_bytes = 0; ///< bytes of all their IP packets
   std::uint32_t packets = 1;
+  TrainLayout layout;
+  bool continues = false;  ///< the record before has the packets before these, of the same train
 
   std::span<std::byte> bytes() noexcept { return {reinterpret_cast<std::byte*>(this + 1), length}; }
+  std::span<const std::byte> bytes() const noexcept { return {reinterpret_cast<const std::byte*>(this + 1), length}; }
 };
 
 /// First-in-first-out records in one preallocated block of memory: nothing is allocated per packet.

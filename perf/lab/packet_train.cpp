@@ -58,23 +58,26 @@ std::uint32_t sum_16(std::span<const std::byte> bytes, std::uint32_t sum = 0) {
 
 bool is_v6(std::span<const std::byte> packet) { return byte_at(packet, 0) >> 4 == 6; }
 
-void write_ip_length(std::span<std::byte> packet, std::uint32_t packets_before) {
-  if (is_v6(packet)) {
-    write_16(packet, 4, packet.size() - kV6Header);
-    return;
-  }
-  const std::size_t length = std::size_t{4} * (byte_at(packet, 0) & 0xfU);
-  write_16(packet, 2, packet.size());
-  write_16(packet, 4, read_16(packet, 4) + packets_before);
-  write_16(packet, 10, 0);
-  write_16(packet, 10, ~sum_16(packet.first(length)) & 0xffffU);
+void add_to_v4_id(std::span<std::byte> packet, std::uint32_t packets) {
+  if (!is_v6(packet)) write_16(packet, 4, read_16(packet, 4) + packets);
 }
 
-/// What the kernel expects where a device is to fill in the checksum: the sum of the pseudo-header.
-std::uint32_t pseudo_header_sum(std::span<const std::byte> packet, std::size_t transport, bool udp) {
-  const auto addresses = is_v6(packet) ? packet.subspan(8, 32) : packet.subspan(12, 8);
-  const auto length = static_cast<std::uint32_t>(packet.size() - transport);
-  return sum_16(addresses, length + (udp ? IPPROTO_UDP : IPPROTO_TCP));
+/// Fills in all that depends on the packet's length, where the bytes may be its headers alone.
+void write_lengths(std::span<std::byte> packet, std::size_t length, const TrainLayout& layout) {
+  const bool v6 = is_v6(packet);
+  if (v6) {
+    write_16(packet, 4, length - kV6Header);
+  } else {
+    write_16(packet, 2, length);
+    write_16(packet, 10, 0);
+    write_16(packet, 10, ~sum_16(packet.first(std::size_t{4} * (byte_at(packet, 0) & 0xfU))) & 0xffffU);
+  }
+  const std::size_t behind_ip = length - layout.transport;
+  if (layout.udp) write_16(packet, layout.transport + 4U, behind_ip);
+  // What the kernel expects where a device is to fill in the checksum: the sum of the pseudo-header.
+  const auto addresses = v6 ? packet.subspan(8, 32) : packet.subspan(12, 8);
+  const auto start = static_cast<std::uint32_t>(behind_ip + (layout.udp ? IPPROTO_UDP : IPPROTO_TCP));
+  write_16(packet, layout.transport + (layout.udp ? 6U : 16U), sum_16(addresses, start));
 }
 
 }  // namespace
@@ -85,31 +88,33 @@ std::optional<PacketTrain> PacketTrain::parse(std::span<const std::byte> frame) 
   std::memcpy(&header, frame.data(), sizeof header);
   PacketTrain train(frame);
   const auto type = static_cast<std::uint8_t>(header.gso_type & ~kCongestionNotified);
-  if (type == kSingle) {
-    train.segment_ = train.packet().size();
-    return train;
-  }
+  train.layout_.gso_type = type;
+  if (type == kSingle) return train;
   if (header.gso_size == 0 || !train.read_headers(header.csum_start, type)) return std::nullopt;
-  train.segment_ = header.gso_size;
-  const std::size_t payload = train.packet().size() - train.headers_;
-  train.packets_ = static_cast<std::uint32_t>(std::max<std::size_t>(1, (payload + train.segment_ - 1) / train.segment_));
+  train.layout_.segment = header.gso_size;
+  const std::size_t payload = train.packet().size() - train.layout_.headers;
+  train.packets_ =
+      static_cast<std::uint32_t>(std::max<std::size_t>(1, (payload + header.gso_size - 1) / header.gso_size));
   return train;
 }
 
 bool PacketTrain::read_headers(std::uint16_t transport, std::uint8_t type) {
-  udp_ = type == kUdp;
-  if (!udp_ && type != kTcp4 && type != kTcp6) return false;
+  const bool udp = type == kUdp;
+  if (!udp && type != kTcp4 && type != kTcp6) return false;
   const std::size_t ip = is_v6(packet()) ? kV6Header : kV4Header;
   // The kernel's own hdr_len says how much it holds in one piece, not where the headers end.
-  if (transport < ip || packet().size() < transport + (udp_ ? kUdpHeader : kTcpHeader)) return false;
-  transport_ = transport;
-  headers_ = transport + (udp_ ? kUdpHeader : std::size_t{4} * (byte_at(packet(), transport + 12U) >> 4));
-  return headers_ <= packet().size();
+  if (transport < ip || packet().size() < transport + (udp ? kUdpHeader : kTcpHeader)) return false;
+  const std::size_t more = udp ? kUdpHeader : std::size_t{4} * (byte_at(packet(), transport + 12U) >> 4);
+  layout_.transport = transport;
+  layout_.headers = static_cast<std::uint16_t>(transport + more);
+  layout_.udp = udp;
+  return more >= (udp ? kUdpHeader : kTcpHeader) && layout_.headers <= packet().size();
 }
 
 std::size_t PacketTrain::payload_bytes(std::uint32_t first, std::uint32_t count) const noexcept {
-  const std::size_t all = frame_.size() - kPrefix - headers_;
-  return std::min(all, (std::size_t{first} + count) * segment_) - first * segment_;
+  const std::size_t all = frame_.size() - kPrefix - layout_.headers;
+  if (count == packets_) return all;
+  return std::min(all, (std::size_t{first} + count) * segment()) - first * segment();
 }
 
 void PacketTrain::write(std::uint32_t first, std::uint32_t count, std::span<std::byte> out) const {
@@ -120,36 +125,48 @@ void PacketTrain::write(std::uint32_t first, std::uint32_t count, std::span<std:
   OffloadHeader header{};
   std::memcpy(&header, frame_.data(), sizeof header);
   header.flags = kNeedsChecksum;
-  header.hdr_len = static_cast<std::uint16_t>(headers_);
-  if (first > 0) header.gso_type &= static_cast<std::uint8_t>(~kCongestionNotified);
+  header.hdr_len = layout_.headers;
+  if (first > 0) header.gso_type = layout_.gso_type;
   if (count == 1) {
     header.gso_type = kSingle;
     header.gso_size = 0;
   }
   std::memcpy(out.data(), &header, sizeof header);
-  std::memcpy(out.data() + kPrefix, packet().data(), headers_);
-  const auto payload = packet().subspan(headers_ + first * segment_, payload_bytes(first, count));
-  std::memcpy(out.data() + kPrefix + headers_, payload.data(), payload.size());
+  std::memcpy(out.data() + kPrefix, packet().data(), layout_.headers);
+  const auto payload = packet().subspan(layout_.headers + first * segment(), payload_bytes(first, count));
+  std::memcpy(out.data() + kPrefix + layout_.headers, payload.data(), payload.size());
   adjust_headers(first, count, out.subspan(kPrefix));
 }
 
 void PacketTrain::adjust_headers(std::uint32_t first, std::uint32_t count, std::span<std::byte> packet) const {
-  write_ip_length(packet, first);
-  std::size_t checksum = transport_ + 16;
-  if (udp_) {
-    write_16(packet, transport_ + 4, packet.size() - transport_);
-    checksum = transport_ + 6;
-  } else {
+  add_to_v4_id(packet, first);
+  if (!layout_.udp) {
+    const std::size_t tcp = layout_.transport;
     std::uint32_t sequence = 0;
-    std::memcpy(&sequence, packet.data() + transport_ + 4, sizeof sequence);
-    sequence = htonl(ntohl(sequence) + static_cast<std::uint32_t>(first * segment_));
-    std::memcpy(packet.data() + transport_ + 4, &sequence, sizeof sequence);
-    auto flags = byte_at(packet, transport_ + kTcpFlags);
+    std::memcpy(&sequence, packet.data() + tcp + 4, sizeof sequence);
+    sequence = htonl(ntohl(sequence) + static_cast<std::uint32_t>(first * segment()));
+    std::memcpy(packet.data() + tcp + 4, &sequence, sizeof sequence);
+    auto flags = byte_at(packet, tcp + kTcpFlags);
     if (first + count < packets_) flags &= static_cast<std::uint8_t>(~kFinPsh);
     if (first > 0) flags &= static_cast<std::uint8_t>(~kCwr);
-    packet[transport_ + kTcpFlags] = std::byte{flags};
+    packet[tcp + kTcpFlags] = std::byte{flags};
   }
-  write_16(packet, checksum, pseudo_header_sum(packet, transport_, udp_));
+  write_lengths(packet, packet.size(), layout_);
+}
+
+void PacketTrain::join(const TrainLayout& layout, std::span<std::byte> first, std::size_t payload,
+                       std::span<const std::byte> last) {
+  OffloadHeader header{};
+  std::memcpy(&header, first.data(), sizeof header);
+  // A single packet has lost the mark that its first byte of flags still shows.
+  const auto packet = first.subspan(kPrefix);
+  const std::size_t flags = layout.transport + kTcpFlags;
+  const bool notified = !layout.udp && (byte_at(packet, flags) & kCwr) != 0;
+  header.gso_type = static_cast<std::uint8_t>(layout.gso_type | (notified ? kCongestionNotified : 0));
+  header.gso_size = layout.segment;
+  std::memcpy(first.data(), &header, sizeof header);
+  if (!layout.udp) packet[flags] |= last[kPrefix + flags] & std::byte{kFinPsh};
+  write_lengths(packet, packet.size() + payload, layout);
 }
 
 }  // namespace longspan::lab

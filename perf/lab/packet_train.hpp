@@ -7,6 +7,15 @@
 
 namespace longspan::lab {
 
+/// Where a train's headers are and what its packets hold; enough to join its pieces again.
+struct TrainLayout {
+  std::uint16_t headers = 0;    ///< bytes of the IP and transport headers; 0 for a single packet
+  std::uint16_t transport = 0;  ///< where the transport header starts
+  std::uint16_t segment = 0;    ///< bytes of payload in each packet but the last
+  std::uint8_t gso_type = 0;
+  bool udp = false;
+};
+
 /// What a port gives and takes: the kernel's virtio_net_hdr, then an IP packet. With segmentation offload the "packet"
 /// stands for several of one flow, which share their headers: a train.
 ///
@@ -25,14 +34,20 @@ class PacketTrain {
   std::uint32_t packets() const noexcept { return packets_; }
   /// Bytes of these packets on a link, each with its own headers.
   std::uint64_t wire_bytes(std::uint32_t first, std::uint32_t count) const noexcept {
-    return std::uint64_t{headers_} * count + payload_bytes(first, count);
+    return std::uint64_t{layout_.headers} * count + payload_bytes(first, count);
   }
   /// Bytes of these packets as a frame.
   std::size_t frame_bytes(std::uint32_t first, std::uint32_t count) const noexcept {
-    return kPrefix + headers_ + payload_bytes(first, count);
+    return kPrefix + layout_.headers + payload_bytes(first, count);
   }
   /// Writes these packets as a frame into `out`, which has frame_bytes(first, count) bytes.
   void write(std::uint32_t first, std::uint32_t count, std::span<std::byte> out) const;
+
+  const TrainLayout& layout() const noexcept { return layout_; }
+  /// Makes `first`, a piece of a train, the start of a frame that goes on with `payload` bytes of the pieces that
+  /// followed it; `last` is the last of them.
+  static void join(const TrainLayout& layout, std::span<std::byte> first, std::size_t payload,
+                   std::span<const std::byte> last);
 
  private:
   explicit PacketTrain(std::span<const std::byte> frame) : frame_(frame) {}
@@ -40,13 +55,11 @@ class PacketTrain {
   bool read_headers(std::uint16_t transport, std::uint8_t type);
   std::size_t payload_bytes(std::uint32_t first, std::uint32_t count) const noexcept;
   void adjust_headers(std::uint32_t first, std::uint32_t count, std::span<std::byte> packet) const;
+  std::size_t segment() const noexcept { return layout_.segment; }
 
   std::span<const std::byte> frame_;
-  std::size_t headers_ = 0;    ///< bytes of the IP and transport headers; 0 for a single packet
-  std::size_t segment_ = 0;    ///< bytes of payload in each packet but the last
-  std::size_t transport_ = 0;  ///< where the transport header starts
+  TrainLayout layout_;
   std::uint32_t packets_ = 1;
-  bool udp_ = false;
 };
 
 }  // namespace longspan::lab

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/uio.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -25,8 +27,8 @@ class PacketPort {
   virtual int fd() const noexcept = 0;
   /// The next frame, put into `room`; its bytes, or 0 when none waits.
   virtual std::size_t receive(std::span<std::byte> room) = 0;
-  /// Hands a frame to the region's router; false when the kernel had no room for it.
-  virtual bool send(std::span<const std::byte> frame) = 0;
+  /// Hands a frame, which may lie in several places, to the region's router; false when the kernel had no room for it.
+  virtual bool send(std::span<const iovec> frame) = 0;
   /// Packets that the kernel dropped because they were not received in time: each makes a run invalid.
   virtual std::uint64_t kernel_drops() = 0;
   virtual std::string_view kind() const noexcept = 0;

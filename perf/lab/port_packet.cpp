@@ -42,13 +42,12 @@ class PacketSocketPort final : public PacketPort {
     return got > 0 ? PacketTrain::kPrefix + static_cast<std::size_t>(got) : 0;
   }
 
-  bool send(std::span<const std::byte> frame) override {
-    const auto packet = frame.subspan(PacketTrain::kPrefix);
-    const bool v6 = (std::to_integer<unsigned>(packet.front()) >> 4) == 6;
-    to_router_.sll_protocol = htons(v6 ? ETH_P_IPV6 : ETH_P_IP);
-    return ::sendto(fd_.get(), packet.data(), packet.size(), MSG_DONTWAIT,
-                    reinterpret_cast<const sockaddr*>(&to_router_),
-                    sizeof to_router_) == static_cast<ssize_t>(packet.size());
+  bool send(std::span<const iovec> frame) override {
+    // This port takes no trains, so a frame is one piece.
+    const auto* packet = static_cast<const std::uint8_t*>(frame.front().iov_base) + PacketTrain::kPrefix;
+    to_router_.sll_protocol = htons((packet[0] >> 4) == 6 ? ETH_P_IPV6 : ETH_P_IP);
+    return ::sendto(fd_.get(), packet, frame.front().iov_len - PacketTrain::kPrefix, MSG_DONTWAIT,
+                    reinterpret_cast<const sockaddr*>(&to_router_), sizeof to_router_) > 0;
   }
 
   std::uint64_t kernel_drops() override {

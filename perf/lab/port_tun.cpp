@@ -28,8 +28,8 @@ class TunPort final : public PacketPort {
     return got > 0 ? static_cast<std::size_t>(got) : 0;
   }
 
-  bool send(std::span<const std::byte> frame) override {
-    return ::write(fd_.get(), frame.data(), frame.size()) == static_cast<ssize_t>(frame.size());
+  bool send(std::span<const iovec> frame) override {
+    return ::writev(fd_.get(), frame.data(), static_cast<int>(frame.size())) > 0;
   }
 
   std::uint64_t kernel_drops() override {

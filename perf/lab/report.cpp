@@ -56,7 +56,7 @@ std::string lateness_line(const WanReport& wan) {
       "({} % allowed); the emulator took {:.1f} % of a core ({}, {})",
       wan.lateness.samples(), milliseconds(wan.lateness.quantile(0.99)), milliseconds(wan.lateness.quantile(0.999)),
       milliseconds(wan.lateness.max()), 100 * wan.lateness.share_over(kAllowedLateness), milliseconds(kAllowedLateness),
-      100 * kAllowedShare, 100 * wan.core_share, wan.port, wan.realtime ? "SCHED_FIFO" : "no real-time priority");
+      100 * kAllowedShare, 100 * wan.core_share, wan.port, wan.scheduling);
 }
 
 /// What a region's network cards sent that was not for another region.
@@ -143,7 +143,8 @@ std::string report_json(const Topology& topology, const Report& report) {
   json["lateness_max_ms"] = milliseconds(report.wan.lateness.max());
   json["core_share"] = report.wan.core_share;
   json["stolen_share"] = report.stolen_share;
-  json["realtime"] = report.wan.realtime;
+  json["realtime"] = report.wan.scheduling.starts_with("SCHED");
+  json["scheduling"] = report.wan.scheduling;
   json["port"] = report.wan.port;
   json["user_namespace"] = report.user_namespace;
   json["kernel_drops"] = report.wan.kernel_drops;

@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,13 +22,43 @@ namespace {
 constexpr Duration kRound = std::chrono::microseconds(200);
 /// One port may not keep the others waiting.
 constexpr int kReadsPerRound = 64;
+constexpr std::size_t kMostPieces = 64;
 constexpr int kRealtimePriority = 20;
+/// Of each such period, the share that the thread may have: one that wants more waits for a tenth of a millisecond.
+constexpr Duration kDeadlinePeriod = std::chrono::milliseconds(1);
+constexpr Duration kDeadlineRuntime = std::chrono::microseconds(900);
 
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 timespec to_timespec(Duration duration) {
   const auto whole = std::chrono::duration_cast<std::chrono::seconds>(duration);
   return {static_cast<time_t>(whole.count()), static_cast<long>((duration - whole).count())};
+}
+
+/// struct sched_attr; glibc has neither it nor its call before 2.41.
+struct SchedulingAttributes {
+  std::uint32_t size = sizeof(SchedulingAttributes);
+  std::uint32_t policy = 0;
+  std::uint64_t flags = 0;
+  std::int32_t nice = 0;
+  std::uint32_t priority = 0;
+  std::uint64_t runtime = 0;
+  std::uint64_t deadline = 0;
+  std::uint64_t period = 0;
+};
+
+bool set_scheduling(std::uint32_t policy) {
+  constexpr std::uint64_t kResetOnFork = 1;  // nothing that this thread might start inherits the priority
+  SchedulingAttributes attributes;
+  attributes.policy = policy;
+  attributes.flags = kResetOnFork;
+  if (policy == SCHED_FIFO) {
+    attributes.priority = kRealtimePriority;
+  } else {
+    attributes.runtime = static_cast<std::uint64_t>(kDeadlineRuntime.count());
+    attributes.deadline = attributes.period = static_cast<std::uint64_t>(kDeadlinePeriod.count());
+  }
+  return ::syscall(SYS_sched_setattr, 0, &attributes, 0U) == 0;
 }
 
 Duration to_duration(Latency latency) { return std::chrono::duration_cast<Duration>(latency); }
@@ -122,12 +153,15 @@ WanReport Wan::stop() {
 void Wan::take_realtime_priority() {
   // Timers of ordinary threads may be 50 us late by design.
   ::prctl(PR_SET_TIMERSLACK, 1);
+  report_.scheduling = "no real-time priority";
   if (!options_.realtime) return;
-  sched_param parameters{};
-  parameters.sched_priority = kRealtimePriority;
-  // Reset on fork: nothing that this thread might start inherits the priority.
-  report_.realtime = ::sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &parameters) == 0;
-  if (report_.realtime) return;
+  // A deadline, because a FIFO thread that is busy for long can be stopped for 50 ms in favour of ordinary ones.
+  constexpr std::uint32_t kDeadlinePolicy = 6;
+  for (const auto& [policy, name] : {std::pair(kDeadlinePolicy, "SCHED_DEADLINE"), std::pair(std::uint32_t{SCHED_FIFO}, "SCHED_FIFO")}) {
+    if (!set_scheduling(policy)) continue;
+    report_.scheduling = name;
+    return;
+  }
   const int reason = errno;
   ::setpriority(PRIO_PROCESS, 0, -20);
   report_.warnings.push_back(
@@ -205,14 +239,32 @@ void Wan::deliver(TimePoint now) {
   for (std::size_t i = 0; i < links_.size(); ++i) {
     EmulatedLink& link = links_[i];
     PacketPort& port = *ports_[at(topology.wan[i].to)];
-    while (link.next_due() <= now) {
-      PacketRecord& record = link.front();
-      report_.lateness.add_together(Clock::now() - record.due + record.read_lateness, record.packets,
-                                    record.serialisation);
-      if (!port.send(record.bytes())) report_.kernel_drops += record.packets;
-      link.pop_delivered();
-    }
+    while (link.next_due() <= now) deliver_front(link, port, now);
   }
+}
+
+void Wan::deliver_front(EmulatedLink& link, PacketPort& port, TimePoint now) {
+  PacketRecord& first = link.front();
+  const PacketRecord* last = &first;
+  std::uint32_t packets = 0;
+  std::size_t more = 0;
+  pieces_.clear();
+  // A record's bytes stay where they are after pop_delivered(), until the next packet is offered.
+  do {
+    PacketRecord& record = link.front();
+    report_.lateness.add_together(Clock::now() - record.due + record.read_lateness, record.packets,
+                                  record.serialisation);
+    const bool starts = pieces_.empty();
+    const auto bytes = starts ? record.bytes() : record.bytes().subspan(PacketTrain::kPrefix + record.layout.headers);
+    pieces_.push_back({bytes.data(), bytes.size()});
+    if (!starts) more += bytes.size();
+    packets += record.packets;
+    last = &record;
+    link.pop_delivered();
+    // What is due of the same train goes in one call: whoever is late catches up.
+  } while (link.next_due() <= now && link.front().continues && pieces_.size() < kMostPieces);
+  if (last != &first) PacketTrain::join(first.layout, first.bytes(), more, last->bytes());
+  if (!port.send(pieces_)) report_.kernel_drops += packets;
 }
 
 TimePoint Wan::next_due() {

@@ -19,7 +19,7 @@ struct WanOptions {
   PortKind port = PortKind::kAuto;
   std::uint64_t seed = 1;
   bool offload = true;   ///< takes packets from the kernel in trains where the port can
-  bool realtime = true;  ///< SCHED_FIFO when allowed
+  bool realtime = true;  ///< SCHED_DEADLINE or SCHED_FIFO when allowed
   std::vector<LinkChange> changes;
 };
 
@@ -30,7 +30,7 @@ struct WanReport {
   std::uint64_t unroutable_packets = 0;  ///< for no host of the topology, or without a link
   std::uint64_t kernel_drops = 0;        ///< lost in front of or behind the emulator, which a real link would not do
   double core_share = 0;                 ///< CPU time of the emulator over its wall time
-  bool realtime = false;                 ///< the thread ran SCHED_FIFO
+  std::string scheduling;                ///< "SCHED_DEADLINE", "SCHED_FIFO" or "no real-time priority"
   std::string port;                      ///< "tun" or "packet"; empty when there is no WAN
   std::vector<std::string> warnings;
 };
@@ -63,6 +63,7 @@ class Wan {
   Arrivals read_ports(TimePoint now, Duration lateness);
   void route(std::size_t region, std::span<const std::byte> frame, TimePoint now, Duration lateness);
   void deliver(TimePoint now);
+  void deliver_front(EmulatedLink& link, PacketPort& port, TimePoint now);
   TimePoint next_due();
   void apply_changes(TimePoint now);
   TimePoint next_change() const;
@@ -76,6 +77,7 @@ class Wan {
   std::vector<EmulatedLink> links_;
   std::vector<int> link_of_pair_;  ///< from x regions + to -> index into links_, or -1
   std::vector<std::byte> scratch_;
+  std::vector<iovec> pieces_;  ///< of the frame that is being delivered
   Fd epoll_;
   Fd wake_;
   std::atomic<bool> stopping_{false};

@@ -8,9 +8,10 @@ namespace {
 
 constexpr std::uint64_t kDefaultBuffer = 8'000'000;
 constexpr Duration kSlot = std::chrono::milliseconds(10);
-/// The packets of a train that are sent within this time arrive together, when the last of them is due: each system
-/// call saved is time for the ranks. The first of them is late by less than this.
-constexpr Duration kTogether = std::chrono::microseconds(250);
+/// The packets of a train that are sent within this share of the link's delay, and within this time, arrive together
+/// when the last of them is due: each system call saved is time for the ranks. The first of them is late by less.
+constexpr int kTogetherShare = 40;
+constexpr Duration kTogether = std::chrono::microseconds(500);
 
 Duration time_to_send(double bytes, Bandwidth rate) {
   return Duration(static_cast<Duration::rep>(std::llround(bytes / rate.bytes_per_second * 1e9)));
@@ -65,7 +66,8 @@ void EmulatedLink::count_busy(TimePoint start, TimePoint end) {
 std::uint32_t EmulatedLink::packets_together(const PacketTrain& train) const {
   // Each packet has its own chance to be lost.
   if (settings_.loss > 0) return 1;
-  const double bytes = settings_.rate.bytes_per_second * seconds(kTogether);
+  const Duration time = std::min(kTogether, settings_.delay / kTogetherShare);
+  const double bytes = settings_.rate.bytes_per_second * seconds(time);
   const double packets = bytes / static_cast<double>(train.wire_bytes(0, 1));
   const auto largest = static_cast<std::uint32_t>(std::clamp(packets, 1.0, static_cast<double>(train.packets())));
   const std::uint32_t pieces = (train.packets() + largest - 1) / largest;
@@ -80,48 +82,56 @@ void EmulatedLink::offer(const PacketTrain& train, TimePoint now, Duration read_
     return;
   }
   const std::uint32_t together = packets_together(train);
+  const PacketRecord* before = nullptr;
   for (std::uint32_t first = 0; first < train.packets();) {
     std::uint32_t count = std::min(together, train.packets() - first);
     if (queued_bytes(now) + train.wire_bytes(first, count) > settings_.buffer_bytes) count = 1;
-    offer_part(train, first, count, now, read_lateness);
+    PacketRecord* const record = offer_part(train, first, count, now);
+    if (record != nullptr) {
+      record->read_lateness = read_lateness;
+      record->continues = before != nullptr;
+    }
+    before = record;
     first += count;
   }
 }
 
-void EmulatedLink::offer_part(const PacketTrain& train, std::uint32_t first, std::uint32_t count, TimePoint now,
-                              Duration read_lateness) {
+PacketRecord* EmulatedLink::offer_part(const PacketTrain& train, std::uint32_t first, std::uint32_t count,
+                                       TimePoint now) {
   const std::uint64_t bytes = train.wire_bytes(first, count);
   const std::uint64_t queue = queued_bytes(now) + bytes;
   if (queue > settings_.buffer_bytes) {
     counters_.dropped_packets += count;
     counters_.dropped_bytes += bytes;
-    return;
+    return nullptr;
   }
   const TimePoint starts = std::max(now, busy_until_);
   const TimePoint departs = starts + time_to_send(static_cast<double>(bytes), settings_.rate);
   // Loss is on the line, not in front of it: a lost packet has used its share of the link.
+  PacketRecord* record = nullptr;
   if (lose()) {
     counters_.lost_packets += count;
   } else {
-    PacketRecord* record = ring_.push(train.frame_bytes(first, count));
+    record = ring_.push(train.frame_bytes(first, count));
     if (record == nullptr) {
       counters_.overrun_packets += count;
-      return;
+      return nullptr;
     }
     train.write(first, count, record->bytes());
+    record->layout = train.layout();
     record->packets = count;
     record->wire_bytes = static_cast<std::uint32_t>(bytes);
     record->serialisation = departs - starts;
     record->departs = departs;
     // A shorter delay set meanwhile must not let packets overtake.
     record->due = std::max(departs + settings_.delay, last_due_);
-    record->read_lateness = read_lateness;
     last_due_ = record->due;
   }
   counters_.largest_queue_bytes = std::max(counters_.largest_queue_bytes, queue);
   counters_.sent_bytes += bytes;
   count_busy(starts, departs);
   busy_until_ = departs;
+  return record;
 }
 
 TimePoint EmulatedLink::next_due() { return ring_.empty() ? TimePoint::max() : ring_.front().due; }

@@ -51,7 +51,7 @@ class EmulatedLink {
   EmulatedLink(const LinkSettings& settings, const LinkSettings& ceiling, std::uint64_t seed);
 
   /// A packet, or a train of them, arrives at the queue. Every packet of a train is queued, sent, dropped or lost for
-  /// itself; those that follow each other within a quarter of a millisecond reach the far end together.
+  /// itself; those that follow each other closely reach the far end together, when the last of them is due.
   void offer(const PacketTrain& train, TimePoint now, Duration read_lateness = Duration{0});
   /// When the next packets reach the far end; TimePoint::max() when there are none.
   TimePoint next_due();
@@ -71,8 +71,8 @@ class EmulatedLink {
 
  private:
   std::uint32_t packets_together(const PacketTrain& train) const;
-  void offer_part(const PacketTrain& train, std::uint32_t first, std::uint32_t count, TimePoint now,
-                  Duration read_lateness);
+  /// The record it went into; nullptr when it was dropped or lost.
+  PacketRecord* offer_part(const PacketTrain& train, std::uint32_t first, std::uint32_t count, TimePoint now);
   bool lose();
   void count_busy(TimePoint start, TimePoint end);
 

@@ -187,6 +187,25 @@ TEST_CASE("A train cut up anyhow, and its pieces again, holds the same packets")
   CHECK(held);
 }
 
+TEST_CASE("Pieces that follow each other, joined again, hold the same packets") {
+  const bool held = rc::check([](std::uint16_t payload_seed, std::uint16_t segment_seed, std::uint8_t cut_seed) {
+    const Kind kind = static_cast<Kind>(cut_seed % 3);
+    const Bytes frame = frame_of(kind, 1 + payload_seed % 60'000, 500 + segment_seed % 5000);
+    const PacketTrain train = parsed(frame);
+    if (train.packets() <= 2) return;
+    const std::uint32_t from = cut_seed % (train.packets() - 2);
+    Bytes joined = part(train, from, 1);
+    const Bytes last = part(train, from + 1, train.packets() - from - 1);
+    const std::size_t headers = PacketTrain::kPrefix + train.layout().headers;
+    PacketTrain::join(train.layout(), joined, last.size() - headers, last);
+    joined.insert(joined.end(), last.begin() + static_cast<std::ptrdiff_t>(headers), last.end());
+    const PacketTrain again = parsed(joined);
+    RC_ASSERT(again.packets() == train.packets() - from);
+    for (std::uint32_t i = 0; i < again.packets(); ++i) RC_ASSERT(part(again, i, 1) == part(train, from + i, 1));
+  });
+  CHECK(held);
+}
+
 TEST_CASE("Frames that make no sense are refused") {
   const Bytes good = frame_of(Kind::kTcp4, 3000, 1000);
   CHECK_FALSE(PacketTrain::parse(std::span(good).first(20)).has_value());
