@@ -11,13 +11,13 @@ namespace longspan::lab {
 
 /// One packet, or a few that travel together, while the emulated link holds them.
 struct PacketRecord {
-  TimePoint departs;            ///< the instant the last byte has left the queue
-  TimePoint due;                ///< the instant it reaches the other end
-  Duration serialisation{0};    ///< the time all of them take on the link
-  Duration read_lateness{0};    ///< how late the emulator may have been in noticing them
-  std::uint32_t length = 0;     ///< bytes of the frame that follows this record
-  std::uint32_t stride = 0;     ///< bytes from this record to the next
-  std::uint32_t wire_bytes = 0; ///< bytes of all their IP packets
+  TimePoint departs;             ///< the instant the last byte has left the queue
+  TimePoint due;                 ///< the instant it reaches the other end
+  Duration serialisation{0};     ///< the time all of them take on the link
+  Duration read_lateness{0};     ///< how late the emulator may have been in noticing them
+  std::uint32_t length = 0;      ///< bytes of the frame that follows this record
+  std::uint32_t stride = 0;      ///< bytes from this record to the next
+  std::uint32_t wire_bytes = 0;  ///< bytes of all their IP packets
   std::uint32_t packets = 1;
   TrainLayout layout;
   bool continues = false;  ///< the record before has the packets before these, of the same train

@@ -87,7 +87,8 @@ Status Wan::attach() {
   const std::size_t regions = network_.topology().regions.size();
   for (std::size_t r = 0; r < regions && regions > 1; ++r) {
     const int region = static_cast<int>(r);
-    LONGSPAN_ASSIGN(auto port, open_port(options_.port, network_.router(region), network_.options().mtu, options_.offload));
+    LONGSPAN_ASSIGN(auto port,
+                    open_port(options_.port, network_.router(region), network_.options().mtu, options_.offload));
     LONGSPAN_TRY(network_.route_wan(region));
     report_.port = port->kind();
     fds.push_back(port->fd());
@@ -157,7 +158,8 @@ void Wan::take_realtime_priority() {
   if (!options_.realtime) return;
   // A deadline, because a FIFO thread that is busy for long can be stopped for 50 ms in favour of ordinary ones.
   constexpr std::uint32_t kDeadlinePolicy = 6;
-  for (const auto& [policy, name] : {std::pair(kDeadlinePolicy, "SCHED_DEADLINE"), std::pair(std::uint32_t{SCHED_FIFO}, "SCHED_FIFO")}) {
+  for (const auto& [policy, name] :
+       {std::pair(kDeadlinePolicy, "SCHED_DEADLINE"), std::pair(std::uint32_t{SCHED_FIFO}, "SCHED_FIFO")}) {
     if (!set_scheduling(policy)) continue;
     report_.scheduling = name;
     return;

@@ -23,7 +23,8 @@ double seconds(Duration duration) { return std::chrono::duration<double>(duratio
 /// small packets.
 std::size_t ring_capacity(const LinkSettings& ceiling) {
   const double in_flight = ceiling.rate.bytes_per_second * (seconds(ceiling.delay) + 0.010);
-  return static_cast<std::size_t>(2.5 * (in_flight + static_cast<double>(ceiling.buffer_bytes))) + (std::size_t{1} << 20);
+  return static_cast<std::size_t>(2.5 * (in_flight + static_cast<double>(ceiling.buffer_bytes))) +
+         (std::size_t{1} << 20);
 }
 
 }  // namespace

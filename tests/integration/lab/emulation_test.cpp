@@ -116,6 +116,61 @@ TEST_CASE("A queue holds its buffer's bytes and drops the rest") {
   CHECK(milliseconds_of(longest) > 40);
 }
 
+TEST_CASE("Packets that the kernel hands over in trains fare as they would one by one") {
+  constexpr std::size_t kPacket = 1428;
+  constexpr int kTrains = 200;
+  constexpr int kTogether = 45;
+  constexpr std::size_t kCount = std::size_t{kTrains} * kTogether;
+  for (const bool offload : {true, false}) {
+    INFO("offload " << offload);
+    double rate = 0;
+    double first_ms = 0;
+    for (int i = 0; i < kAttempts && (std::abs(rate / 125e6 - 1) > 0.03 || std::abs(first_ms - 20) > 1); ++i) {
+      Lab lab = make_lab(pair_topology("bandwidth = \"1 Gbit/s\"\nlatency = \"20 ms\"\nbuffer = \"20 MB\"\n"),
+                         PortKind::kAuto, {}, offload);
+      Stream stream(lab, kEu, kUs);
+      for (int train = 0; train < kTrains; ++train) REQUIRE(stream.send_train(kPacket, kTogether) == 0);
+      const auto arrivals = stream.receive(kCount, kSilence);
+      const WanReport report = lab.wan->stop();
+      const LinkCounters& link = report.links[0];
+      CHECK(arrivals.size() == kCount);
+      CHECK(link.offered_packets == kCount);
+      CHECK(link.offered_bytes == kCount * kPacket);
+      CHECK(link.delivered_packets == kCount);
+      CHECK(link.delivered_bytes == kCount * kPacket);
+      CHECK(report.lateness.samples() == kCount);
+      REQUIRE(!arrivals.empty());
+      rate = rate_of(arrivals, kPacket);
+      first_ms = milliseconds_of(arrivals[0].latency);
+    }
+    CHECK(rate / 125e6 == Approx(1).margin(0.03));
+    CHECK(first_ms == Approx(20).margin(1));
+  }
+}
+
+TEST_CASE("A queue drops single packets of a train, and as many as if they had come one by one") {
+  constexpr std::size_t kPacket = 1428;
+  constexpr int kTrains = 10;
+  constexpr int kTogether = 45;
+  constexpr std::size_t kCount = std::size_t{kTrains} * kTogether;
+  for (const bool offload : {true, false}) {
+    INFO("offload " << offload);
+    Lab lab = make_lab(pair_topology("bandwidth = \"20 Mbit/s\"\nlatency = \"20 ms\"\nbuffer = \"100 kB\"\n"),
+                       PortKind::kAuto, {}, offload);
+    Stream stream(lab, kEu, kUs);
+    for (int train = 0; train < kTrains; ++train) REQUIRE(stream.send_train(kPacket, kTogether) == 0);
+    const auto arrivals = stream.receive(kCount, kSilence);
+    const LinkCounters link = lab.wan->stop().links[0];
+    CHECK(link.dropped_packets + arrivals.size() == kCount);
+    CHECK(link.dropped_bytes == link.dropped_packets * kPacket);
+    CHECK(link.largest_queue_bytes <= 100'000);
+    CHECK(link.largest_queue_bytes > 100'000 - 2 * kPacket);
+    // 70 packets fit; what is more has left while the burst was sent and read.
+    CHECK(arrivals.size() >= 70);
+    CHECK(arrivals.size() < 90);
+  }
+}
+
 TEST_CASE("Random loss is what the topology states") {
   constexpr int kCount = 20'000;
   constexpr double kLoss = 0.02;

@@ -76,7 +76,7 @@ void wait_until(Duration wall) {
 
 }  // namespace
 
-Lab make_lab(const std::string& toml, PortKind port, const std::vector<std::string>& faults) {
+Lab make_lab(const std::string& toml, PortKind port, const std::vector<std::string>& faults, bool offload) {
   static const auto privileges = acquire_network_privileges();
   if (!privileges.ok()) skip(privileges.status());
   const auto topology = parse_topology(toml, "test");
@@ -88,6 +88,7 @@ Lab make_lab(const std::string& toml, PortKind port, const std::vector<std::stri
   lab.network = std::make_unique<Network>(std::move(network).value());
   WanOptions options;
   options.port = port;
+  options.offload = offload;
   for (const std::string& fault : faults) {
     const auto changes = parse_fault(fault, topology.value());
     REQUIRE(changes.ok());
@@ -124,6 +125,19 @@ int Stream::send(std::size_t ip_bytes) {
   const Header header{next_++, wall_clock().count()};
   std::memcpy(payload.data(), &header, sizeof header);
   return ::send(sender_.get(), payload.data(), ip_bytes - kHeaders, 0) > 0 ? 0 : errno;
+}
+
+int Stream::send_train(std::size_t ip_bytes, int packets) {
+  constexpr int kUdpSegment = 103;  // UDP_SEGMENT, Linux 4.18
+  const std::size_t segment = ip_bytes - kHeaders;
+  const int size = static_cast<int>(segment);
+  if (::setsockopt(sender_.get(), IPPROTO_UDP, kUdpSegment, &size, sizeof size) != 0) return errno;
+  std::vector<std::byte> payload(segment * static_cast<std::size_t>(packets));
+  for (std::size_t at = 0; at < payload.size(); at += segment) {
+    const Header header{next_++, wall_clock().count()};
+    std::memcpy(payload.data() + at, &header, sizeof header);
+  }
+  return ::send(sender_.get(), payload.data(), payload.size(), 0) > 0 ? 0 : errno;
 }
 
 Duration Stream::send_many(std::size_t ip_bytes, int count, Bandwidth rate) {

@@ -17,7 +17,7 @@ struct Lab {
 
 /// Builds one from the text of a topology. Where this machine cannot: says why and ends the test program as skipped.
 Lab make_lab(const std::string& toml, lab::PortKind port = lab::PortKind::kAuto,
-             const std::vector<std::string>& faults = {});
+             const std::vector<std::string>& faults = {}, bool offload = true);
 
 /// Hosts `eu-1` and `us-1`, joined by a link with these properties (lines of TOML).
 std::string pair_topology(const std::string& link);
@@ -37,6 +37,8 @@ class Stream {
   Stream(const Lab& lab, int from, int to);
   /// Sends one of `ip_bytes` in all. Returns 0 or errno.
   int send(std::size_t ip_bytes);
+  /// Sends `packets` of `ip_bytes` each in one call, for the kernel to cut up as late as it can.
+  int send_train(std::size_t ip_bytes, int packets);
   /// Sends `count` at a rate that may be infinite; returns the time it took.
   Duration send_many(std::size_t ip_bytes, int count, Bandwidth rate);
   /// What comes until nothing has come for `silence`, at most `count`.

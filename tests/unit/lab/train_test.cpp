@@ -142,8 +142,7 @@ TEST_CASE("Every packet taken from a train has the headers that a network card w
     CHECK(last.size() == kIp + shape.headers() + 500);
     CHECK(get(last, 0) == 1);
     CHECK(get(last, 1) == 0);
-    CHECK(std::equal(last.begin() + static_cast<std::ptrdiff_t>(kIp + shape.headers()), last.end(),
-                     frame.end() - 500));
+    CHECK(std::equal(last.begin() + static_cast<std::ptrdiff_t>(kIp + shape.headers()), last.end(), frame.end() - 500));
     const std::size_t transport = kIp + shape.ip;
     if (kind == Kind::kTcp6) {
       CHECK(get_16(last, kIp + 4) == shape.transport + 500);
@@ -214,9 +213,9 @@ TEST_CASE("Frames that make no sense are refused") {
     put(bad, offset, static_cast<std::size_t>(value));
     return !PacketTrain::parse(bad).has_value();
   };
-  CHECK(refused(1, 3));    // a kind of segmentation that was not asked for
-  CHECK(refused(6, 4));    // a transport header inside the IP header
-  CHECK(refused(7, 0xff)); // and one behind the end
+  CHECK(refused(1, 3));     // a kind of segmentation that was not asked for
+  CHECK(refused(6, 4));     // a transport header inside the IP header
+  CHECK(refused(7, 0xff));  // and one behind the end
   Bytes no_size = good;
   put(no_size, 4, 0);
   put(no_size, 5, 0);
