@@ -1,8 +1,10 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "longspan/export.hpp"
@@ -19,6 +21,8 @@ struct Options {
   std::optional<std::vector<std::string>> transports;  ///< LONGSPAN_TRANSPORTS: allow these only
   std::optional<std::chrono::nanoseconds> timeout;     ///< LONGSPAN_TIMEOUT: deadline of every operation; 5 min
   std::optional<std::string> log_level;                ///< LONGSPAN_LOG
+  std::optional<std::pair<std::uint16_t, std::uint16_t>> ports;  ///< LONGSPAN_PORT_RANGE: first and last port to listen on
+  std::optional<std::string> advertise;                ///< LONGSPAN_ADVERTISE: IP address that other ranks dial
 };
 
 /// `options` with every empty field filled from the environment or the default. Errors name the variable, what was found

@@ -73,6 +73,9 @@ Status Domain::open_endpoints() {
     options.self = options_.self;
     options.job = options_.job;
     options.bind_address = options_.bind_address;
+    options.advertise_address = options_.advertise_address;
+    options.first_port = options_.ports.first;
+    options.last_port = options_.ports.second;
     auto endpoint = transport->open(options);
     if (!endpoint.ok()) return endpoint.status().with_context("transport " + std::string(transport->name()));
     if (const int fd = (*endpoint)->wait_fd(); fd >= 0) {

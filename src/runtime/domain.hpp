@@ -51,6 +51,8 @@ struct DomainOptions {
   std::string bind_address;
   std::vector<std::string> transports;  ///< allowed names; empty: all that are not for tests only
   int local_ranks = 1;                  ///< ranks on this host: with fewer cores, waiting yields at once
+  std::string advertise_address;
+  std::pair<std::uint16_t, std::uint16_t> ports{0, 0};
 };
 
 /// Owns endpoints, connections and the progress of one process (or of one rank, where ranks are threads). Shared by its

@@ -147,6 +147,8 @@ Result<std::shared_ptr<Job>> Job::join(const LaunchInfo& launch, const Options& 
   domain.self = me.id;
   domain.transports = options.transports.value_or(std::vector<std::string>());
   domain.local_ranks = launch.local_size;
+  domain.advertise_address = options.advertise.value_or("");
+  domain.ports = options.ports.value_or(std::pair<std::uint16_t, std::uint16_t>{0, 0});
   if (topology) {
     const int host = topology->find_host(me.where.declared_host.empty() ? me.where.hostname : me.where.declared_host);
     if (host >= 0) domain.bind_address = topology->hosts[static_cast<std::size_t>(host)].address;

@@ -58,12 +58,31 @@ Status take_log_level(Options& options, const std::string& text) {
   return {};
 }
 
+Status take_ports(Options& options, const std::string& text) {
+  if (options.ports) return {};
+  const auto port = [&text](std::size_t from, std::size_t to, std::uint16_t& out) {
+    const auto [end, error] = std::from_chars(text.data() + from, text.data() + to, out);
+    return error == std::errc() && end == text.data() + to && out != 0;
+  };
+  const std::size_t dash = std::min(text.find('-'), text.size());
+  std::pair<std::uint16_t, std::uint16_t> range;
+  const bool two = dash < text.size();
+  if (!port(0, dash, range.first) || (two && !port(dash + 1, text.size(), range.second)) || (two && range.second < range.first)) {
+    return Status(StatusCode::kInvalidArgument, "found '" + text + "', expected a port or a range of ports, e.g. 20000-20100");
+  }
+  if (!two) range.second = range.first;
+  options.ports = range;
+  return {};
+}
+
 constexpr std::array kSettings{
     Setting{"LONGSPAN_TOPOLOGY", "", "topology file; rank 0's is used everywhere", take_text<&Options::topology_file>},
     Setting{"LONGSPAN_HOST", "the hostname", "which [[host]] of the topology this rank is on", take_text<&Options::host>},
     Setting{"LONGSPAN_ALGORITHM", "planned", "force one: name or name:variant", take_text<&Options::algorithm>},
     Setting{"LONGSPAN_TRANSPORTS", "all", "allow these only, comma-separated", take_transports},
     Setting{"LONGSPAN_TIMEOUT", "5min", "deadline of every operation", take_timeout},
+    Setting{"LONGSPAN_PORT_RANGE", "any", "ports to listen on for data, e.g. 20000-20100", take_ports},
+    Setting{"LONGSPAN_ADVERTISE", "as bound", "IP address that other ranks dial, where NAT changes it", take_text<&Options::advertise>},
     Setting{"LONGSPAN_LOG", "warn", "error, warn, info, debug or trace", take_log_level},
 };
 // Names of the fixed environment that later parts read; known, so not warned about.

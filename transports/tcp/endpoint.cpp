@@ -57,40 +57,48 @@ Status TcpEndpoint::listen() {
   bool dual = any;
   if (any) {
     wanted = make_address("::", 0).value();
-    listener_.reset(::socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    dual = listener_.valid();
-    if (!dual) wanted = make_address("0.0.0.0", 0).value();
   } else {
     LONGSPAN_ASSIGN(wanted, make_address(options_.bind_address, 0));
   }
-  const auto bind_and_listen = [this, &wanted]() -> bool {
-    if (!listener_.valid()) listener_.reset(::socket(wanted.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    if (!listener_.valid()) return false;
-    const int off = 0;
-    const int on = 1;
-    if (wanted.family() == AF_INET6) ::setsockopt(listener_.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    ::setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    return ::bind(listener_.get(), wanted.get(), wanted.length) == 0 && ::listen(listener_.get(), SOMAXCONN) == 0;
-  };
-  bool listening = bind_and_listen();
-  if (!listening && dual) {  // a kernel with IPv6 compiled in but switched off
-    listener_.reset();
+  bool listening = listen_on_free_port(wanted);
+  if (!listening && dual && errno != EADDRINUSE) {  // a kernel without IPv6, or where it is switched off
     dual = false;
     wanted = make_address("0.0.0.0", 0).value();
-    listening = bind_and_listen();
+    listening = listen_on_free_port(wanted);
   }
   if (!listening) {
-    return system_error(fmt::format("tcp: cannot listen on {} (is it an address of this host?)",
-                                    any ? "any address" : options_.bind_address),
-                        errno);
+    const int error = errno;
+    const std::string ports = options_.first_port == 0 ? std::string() : fmt::format(" on a port from {} to {}", options_.first_port, options_.last_port);
+    return system_error(fmt::format("tcp: cannot listen on {}{} ({})", any ? "any address" : options_.bind_address, ports,
+                                    error == EADDRINUSE && options_.first_port != 0 ? "all of them are taken; ask for more ports"
+                                                                                    : "is it an address of this host?"),
+                        error);
   }
   SocketAddress bound;
   bound.length = sizeof bound.storage;
   if (::getsockname(listener_.get(), bound.get(), &bound.length) != 0) return system_error("tcp: getsockname", errno);
-  LONGSPAN_ASSIGN(const SocketAddress advertised,
-                  make_address(any ? reachable_ip(dual) : options_.bind_address, bound.port()));
+  const std::string ip = !options_.advertise_address.empty() ? options_.advertise_address
+                         : any                               ? reachable_ip(dual)
+                                                             : options_.bind_address;
+  LONGSPAN_ASSIGN(const SocketAddress advertised, make_address(ip, bound.port()));
   address_ = advertised.to_string();
   return {};
+}
+
+/// Leaves errno. Ranks of one host share a range: where another listens, or is about to, the next port is tried.
+bool TcpEndpoint::listen_on_free_port(SocketAddress wanted) {
+  const int off = 0;
+  const int on = 1;
+  for (unsigned port = options_.first_port; port <= std::max(options_.first_port, options_.last_port); ++port) {
+    listener_.reset(::socket(wanted.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (!listener_.valid()) return false;
+    if (wanted.family() == AF_INET6) ::setsockopt(listener_.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    ::setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    wanted.set_port(static_cast<std::uint16_t>(port));
+    if (::bind(listener_.get(), wanted.get(), wanted.length) == 0 && ::listen(listener_.get(), SOMAXCONN) == 0) return true;
+    if (errno != EADDRINUSE) return false;
+  }
+  return false;
 }
 
 Result<spi::Channel*> TcpEndpoint::connect(spi::PeerId peer, std::string_view peer_address,

@@ -65,6 +65,7 @@ class TcpEndpoint final : public spi::Endpoint {
   };
 
   Status listen();
+  bool listen_on_free_port(SocketAddress wanted);
   void progress(int timeout_ms);
   void flush_dirty();
   void harvest(int timeout_ms);

@@ -65,6 +65,14 @@ std::uint16_t SocketAddress::port() const noexcept {
   return ntohs(reinterpret_cast<const sockaddr_in6*>(&storage)->sin6_port);
 }
 
+void SocketAddress::set_port(std::uint16_t port) noexcept {
+  if (family() == AF_INET) {
+    reinterpret_cast<sockaddr_in*>(&storage)->sin_port = htons(port);
+  } else {
+    reinterpret_cast<sockaddr_in6*>(&storage)->sin6_port = htons(port);
+  }
+}
+
 std::string SocketAddress::to_string() const {
   char text[INET6_ADDRSTRLEN] = "?";
   if (family() == AF_INET) {

@@ -22,6 +22,7 @@ struct SocketAddress {
   const sockaddr* get() const noexcept { return reinterpret_cast<const sockaddr*>(&storage); }
   int family() const noexcept { return storage.ss_family; }
   std::uint16_t port() const noexcept;
+  void set_port(std::uint16_t port) noexcept;
   /// "10.0.0.1:4711" or "[fe80::1]:4711".
   std::string to_string() const;
 };

@@ -48,6 +48,9 @@ struct EndpointOptions {
   std::string congestion_control;///< empty: the transport's choice per path
   std::size_t eager_credit_bytes = std::size_t{4} << 20;  ///< per communicator and peer: bytes sent ahead of their receive
   int default_lanes = 1;         ///< connections per channel unless ChannelOptions says otherwise
+  std::string advertise_address; ///< IP literal that peers dial, where it is not the one to listen on (NAT); empty: the same
+  std::uint16_t first_port = 0;  ///< listens on the first free port from here ...
+  std::uint16_t last_port = 0;   ///< ... to here; 0: any port
 };
 
 struct ChannelOptions {

@@ -263,6 +263,31 @@ TEST_CASE("an address that is not of this host is refused with a reason", "[tcp]
   CHECK(TcpEndpoint::open(options).status().code() == StatusCode::kInvalidArgument);
 }
 
+TEST_CASE("ports come from the range, and an advertised address goes out with the port", "[tcp]") {
+  // A port that the system thinks free, so that no fixed number is asked for.
+  const std::uint16_t port = parse_address(open_endpoint(1)->address()).value().port();
+  spi::EndpointOptions options;
+  options.bind_address = "127.0.0.1";
+  options.advertise_address = "192.0.2.1";
+  options.first_port = port;
+  options.last_port = static_cast<std::uint16_t>(std::min(65'535, port + 20));
+  auto first = TcpEndpoint::open(options);
+  auto second = TcpEndpoint::open(options);
+  REQUIRE(first.ok());
+  REQUIRE(second.ok());
+  for (const auto* each : {&first, &second}) {
+    const SocketAddress address = parse_address((**each)->address()).value();
+    CHECK(address.port() >= options.first_port);
+    CHECK(address.port() <= options.last_port);
+    CHECK((**each)->address().find("192.0.2.1:") == 0);
+  }
+  CHECK((*first)->address() != (*second)->address());
+  options.first_port = options.last_port = parse_address((*first)->address()).value().port();
+  const Status refused = TcpEndpoint::open(options).status();
+  CHECK(refused.code() == StatusCode::kSystem);
+  CHECK(std::string(refused.message()).find("all of them are taken") != std::string::npos);
+}
+
 TEST_CASE("addresses are read as they are written", "[tcp]") {
   for (const std::string text : {"127.0.0.1:80", "[::1]:65535", "[2001:db8::1]:1"}) {
     CHECK(parse_address(text).value().to_string() == text);

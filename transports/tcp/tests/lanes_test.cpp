@@ -10,7 +10,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 TEST_CASE("a slow connection takes only what it can carry: the others lose less than a tenth", "[tcp][lanes]") {
-  constexpr double kFast = 60e6;
+  constexpr double kFast = 25e6;  // slow enough for any machine to keep up
   constexpr std::size_t kLanes = 4;
   constexpr std::size_t kBytes = std::size_t{96} << 20;
   Settings settings;
