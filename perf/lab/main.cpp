@@ -150,7 +150,7 @@ void add_options(CLI::App& command, Arguments& arguments) {
   command.add_option("--json", arguments.json, "Also writes the counters to this file");
   command.add_option("--seed", arguments.seed, "Seed of random loss");
   command.add_flag("--no-offload", arguments.no_offload, "Take every packet from the kernel by itself: slower");
-  command.add_flag("--no-realtime", arguments.no_realtime, "Do not ask for SCHED_FIFO");
+  command.add_flag("--no-realtime", arguments.no_realtime, "Do not ask for real-time scheduling");
   command.add_flag("--allow-invalid", arguments.allow_invalid,
                    "Exit code 0 though the run is invalid: for what tests behaviour and not speed");
   command.add_flag("--quiet", arguments.quiet, "No report at the end, unless the run is invalid");
