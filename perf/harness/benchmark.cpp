@@ -21,8 +21,9 @@ constexpr std::int64_t kStartMargin = 300'000;
 
 class Session {
  public:
-  Session(const Benchmark& benchmark, const Settings& settings, Communicator comm, AlignedClock clock)
-      : benchmark_(benchmark), settings_(settings), comm_(std::move(comm)), clock_(clock) {}
+  /// `world` joins all ranks; `group` is what is measured.
+  Session(const Benchmark& benchmark, const Settings& settings, Communicator& world, Communicator& group, AlignedClock clock)
+      : benchmark_(benchmark), settings_(settings), world_(world), comm_(group), clock_(clock) {}
 
   Status run(Report& report);
 
@@ -35,7 +36,8 @@ class Session {
 
   const Benchmark& benchmark_;
   const Settings& settings_;
-  Communicator comm_;
+  Communicator& world_;
+  Communicator& comm_;
   AlignedClock clock_;
   std::vector<std::byte> a_, b_;
 };
@@ -66,7 +68,7 @@ Result<std::int64_t> Session::iterate(const Case& run, const void* in, void* out
 
 /// The all-gather of the ends is also what keeps iterations apart: nobody starts before everybody has ended.
 Result<Timing> Session::time(const Case& run, const void* in, void* out) {
-  std::vector<std::int64_t> ends(static_cast<std::size_t>(comm_.size()));
+  std::vector<std::int64_t> ends(static_cast<std::size_t>(world_.size()));
   std::vector<double> microseconds;
   std::int64_t mine = clock_.now_ns();
   std::int64_t start = 0;
@@ -74,7 +76,7 @@ Result<Timing> Session::time(const Case& run, const void* in, void* out) {
     if (i >= -settings_.warmup) {
       LONGSPAN_ASSIGN(mine, iterate(run, in, out, start));
     }
-    LONGSPAN_TRY(comm_.all_gather(&mine, ends.data(), 1, DataType::kInt64));
+    LONGSPAN_TRY(world_.all_gather(&mine, ends.data(), 1, DataType::kInt64));
     const std::int64_t last = *std::max_element(ends.begin(), ends.end());
     if (i >= 0) microseconds.push_back(static_cast<double>(last - start) / 1e3 / settings_.aggregate);
     start = last + clock_.longest_rtt_ns() + kStartMargin;
@@ -94,7 +96,7 @@ Result<std::uint64_t> Session::check(const Case& run, void* in, void* out) {
     wrong += benchmark_.wrong(out, run, comm_.rank(), comm_.size());
   }
   std::uint64_t all = 0;
-  LONGSPAN_TRY(comm_.all_reduce(&wrong, &all, 1, DataType::kUint64, ReduceOp::kSum));
+  LONGSPAN_TRY(world_.all_reduce(&wrong, &all, 1, DataType::kUint64, ReduceOp::kSum));
   return all;
 }
 
@@ -123,14 +125,17 @@ Status Session::measure(Case run, Row& row) {
   if (const auto shape = benchmark_.shape(run)) {
     LONGSPAN_ASSIGN(const PlanSummary plan, comm_.explain(*shape, run.block_bytes(), run.type));
     row.algorithm = plan.algorithm;
-    row.bound_us = plan.bound_seconds < 0 ? -1 : plan.bound_seconds * 1e6;
-    row.bound_cut = plan.bound_cut;
+    // Groups share every link: no sooner than one of them could move the bytes of all.
+    const auto together = static_cast<std::size_t>(settings_.groups) * run.block_bytes();
+    LONGSPAN_ASSIGN(const PlanSummary all, comm_.explain(*shape, together, run.type));
+    row.bound_us = all.bound_seconds < 0 ? -1 : all.bound_seconds * 1e6;
+    row.bound_cut = all.bound_cut;
   }
   return {};
 }
 
 Status Session::run(Report& report) {
-  report.begin(comm_, clock_);
+  report.begin(world_, clock_);
   const auto ranks = static_cast<std::size_t>(comm_.size());
   const std::vector<ReduceOp> ops = benchmark_.has_op() ? settings_.ops : std::vector<ReduceOp>{ReduceOp::kSum};
   std::vector<int> roots{settings_.root};
@@ -164,7 +169,7 @@ Status Session::run(Report& report) {
       }
     }
   }
-  report.end(comm_);
+  report.end(world_);
   return {};
 }
 
@@ -183,8 +188,17 @@ int run_rank(const Benchmark& benchmark, const Settings& settings) {
     fmt::print(stderr, "{}: aligning the clocks: {}\n", benchmark.program(), clock.status().to_string());
     return 1;
   }
+  Communicator group;
+  if (settings.groups > 1) {
+    auto made = comm->split(comm->rank() % settings.groups, comm->rank());
+    if (!made.ok()) {
+      fmt::print(stderr, "{}: --groups {}: {}\n", benchmark.program(), settings.groups, made.status().to_string());
+      return 1;
+    }
+    group = std::move(*made);
+  }
   Report report(benchmark.program(), settings, comm->rank() == 0);
-  Session session(benchmark, settings, std::move(*comm), *clock);
+  Session session(benchmark, settings, *comm, settings.groups > 1 ? group : *comm, *clock);
   if (const Status status = session.run(report); !status.ok()) {
     fmt::print(stderr, "{}: {}\n", benchmark.program(), status.to_string());
     return 1;

@@ -249,6 +249,7 @@ Status CommunicatorImpl::begin(WorkState& work, const Prepared* known) {
     idle.pop_back();
   }
   work.execution->owner = &work;
+  lease(work, work.entry->flows);
   return work.execution->start(run, work.entry->channels, domain_->scratch());
 }
 
@@ -291,37 +292,53 @@ Result<PlanEntry*> CommunicatorImpl::entry_for(const CollectiveShape& shape, std
   return entry.get();
 }
 
+int CommunicatorImpl::wan_between(int peer) const {
+  const Cluster& cluster = members_.cluster;
+  if (cluster.tier_between(rank(), peer) != Tier::kWan) return -1;
+  const WanLink* link = cluster.topology.wan_link(cluster.region_of(rank()), cluster.region_of(peer));
+  return link == nullptr ? -1 : static_cast<int>(link - cluster.topology.wan.data());
+}
+
 ChannelPlan CommunicatorImpl::point_to_point_channel(int peer) const {
-  // Nobody knows which other ranks send at the same time, so each takes the share that it has when all of its region do;
-  // leases from a budget of the link will give it what the others leave.
+  // Nobody knows which other ranks send at the same time, so each starts with the share that it has when all of its region
+  // do; the lease gives it what they leave.
   const Cluster& cluster = members_.cluster;
   ChannelPlan plan;
   plan.rtt_seconds = (cluster.latency(rank(), peer) + cluster.latency(peer, rank())).count();
-  const WanLink* link = cluster.topology.wan_link(cluster.region_of(rank()), cluster.region_of(peer));
-  if (cluster.tier_between(rank(), peer) == Tier::kWan && link != nullptr) {
-    int senders = 0;
-    for (int r = 0; r < size(); ++r) senders += cluster.region_of(r) == cluster.region_of(rank()) ? 1 : 0;
-    const double budget = link->bandwidth.bytes_per_second * 0.97;
-    plan.rate_bytes_per_second = budget / senders;
-    plan.window_bytes = static_cast<std::size_t>(budget * plan.rtt_seconds * 1.25);
-    plan.loss = link->loss;
-  }
+  const int wan = wan_between(peer);
+  if (wan < 0 || domain_->leases() == nullptr) return plan;
+  int senders = 0;
+  for (int r = 0; r < size(); ++r) senders += cluster.region_of(r) == cluster.region_of(rank()) ? 1 : 0;
+  const double budget = domain_->leases()->budget(static_cast<std::uint32_t>(wan));
+  plan.rate_bytes_per_second = budget / senders;
+  plan.window_bytes = static_cast<std::size_t>(budget * plan.rtt_seconds * 1.25);
+  plan.loss = cluster.topology.wan[static_cast<std::size_t>(wan)].loss;
   return plan;
 }
 
+void CommunicatorImpl::lease(WorkState& work, std::span<const LeasedFlow> flows) {
+  if (flows.empty() || domain_->leases() == nullptr) return;
+  work.leased.assign(flows.begin(), flows.end());
+  domain_->leases()->begin(work.leased);
+}
+
 Status CommunicatorImpl::connect(PlanEntry& entry, TimePoint deadline) {
-  // Rates belong to the plan that runs now; leases from a shared budget of each link take this place (docs/performance.md).
-  if (entry.channel_epoch == domain_->channel_epoch() && last_entry_ == &entry) return {};
+  if (entry.channel_epoch == domain_->channel_epoch()) return {};
   const Schedule& schedule = entry.plan->schedule();
   const auto& uses = entry.plan->plan().channels;
   entry.channels.resize(schedule.channels.size());
+  entry.flows.clear();
   for (std::size_t i = 0; i < schedule.channels.size(); ++i) {
     const ScheduleChannel& to = schedule.channels[i];
     const Peer& peer = members_.peers[static_cast<std::size_t>(to.peer)];
-    LONGSPAN_ASSIGN(entry.channels[i], domain_->channel(peer, to.tier, i < uses.size() ? uses[i] : ChannelPlan{}, deadline));
+    const ChannelPlan use = i < uses.size() ? uses[i] : ChannelPlan{};
+    LONGSPAN_ASSIGN(entry.channels[i], domain_->channel(peer, to.tier, use, deadline));
+    const int wan = wan_between(to.peer);
+    if (wan < 0 || use.rate_bytes_per_second <= 0) continue;
+    const double rate = use.rate_bytes_per_second;
+    entry.flows.push_back(LeasedFlow{entry.channels[i], static_cast<std::uint32_t>(wan), Claim{rate, rate}});
   }
   entry.channel_epoch = domain_->channel_epoch();
-  last_entry_ = &entry;
   return {};
 }
 
@@ -427,6 +444,7 @@ void CommunicatorImpl::finish(WorkState& work, Status status) {
     if (status.ok()) work.entry->idle.push_back(std::move(work.execution));
     else work.execution.reset();
   }
+  if (!work.leased.empty()) domain_->leases()->end(work.leased);
   work.own_input = {};
   work.status = std::move(status);
   work.done.store(true, std::memory_order_release);

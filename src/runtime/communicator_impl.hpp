@@ -14,6 +14,7 @@
 #include "longspan/communicator.hpp"
 #include "planner/planner.hpp"
 #include "runtime/domain.hpp"
+#include "runtime/lease_desk.hpp"
 #include "runtime/point_to_point.hpp"
 #include "runtime/work_state.hpp"
 
@@ -36,6 +37,7 @@ struct PlanEntry {
   std::vector<std::unique_ptr<executor::Execution>> idle;
   std::string name;  // of the decision
   std::vector<spi::Channel*> channels;
+  std::vector<LeasedFlow> flows;  // those of the channels that cross a WAN link
   std::uint64_t channel_epoch = 0;
 };
 
@@ -135,6 +137,9 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   Result<PlanEntry*> entry_for(const CollectiveShape& shape, std::size_t bytes);
   Status connect(PlanEntry& entry, TimePoint deadline);
   void check_early_digests(const WorkState& work, std::uint64_t digest);
+  /// Leases what `flows` use until `work` is finished.
+  void lease(WorkState& work, std::span<const LeasedFlow> flows);
+  int wan_between(int peer) const;  // index into Topology::wan of the link to `peer`, or -1
   ChannelPlan point_to_point_channel(int peer) const;
   CollectiveShape shape_of(const CollectiveCall& call) const;
   std::size_t planning_bytes(const WorkState& work, const CollectiveShape& shape) const;
@@ -146,7 +151,6 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   planner::Planner planner_;
   std::unordered_map<spi::PeerId, int> rank_of_peer_;
   std::unordered_map<const Plan*, std::unique_ptr<PlanEntry>> entries_;  // the planner remembers the plans
-  PlanEntry* last_entry_ = nullptr;
   std::array<Prepared, 16> prepared_;  // by a hash of the call
   std::vector<std::shared_ptr<WorkState>> active_;  // in the order they started
   struct EarlyDigest {

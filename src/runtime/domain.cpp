@@ -11,6 +11,7 @@
 #include "executor/execution.hpp"
 #include "longspan/spi/registry.hpp"
 #include "runtime/communicator_impl.hpp"
+#include "runtime/lease_desk.hpp"
 
 namespace longspan::runtime {
 namespace {
@@ -149,8 +150,11 @@ bool Domain::poll_all() {
 void Domain::dispatch(spi::Completion& completion) {
   switch (completion.kind) {
     case spi::CompletionKind::kSend:
-    case spi::CompletionKind::kRecv: CommunicatorImpl::on_completion(completion); return;
+    case spi::CompletionKind::kRecv:
+      if (LeaseDesk::owns(completion.context)) return leases_->completed(completion);
+      return CommunicatorImpl::on_completion(completion);
     case spi::CompletionKind::kArrival: {
+      if (completion.id.comm == LeaseDesk::kComm && leases_ != nullptr) return leases_->arrived(completion);
       const auto found = communicators_.find(completion.id.comm & ~kPointToPointBit);
       if (found != communicators_.end()) return found->second->on_arrival(completion);
       auto& early = early_[completion.id.comm & ~kPointToPointBit];
@@ -161,6 +165,7 @@ void Domain::dispatch(spi::Completion& completion) {
     case spi::CompletionKind::kBroken: {
       channels_.erase(completion.peer);
       ++channel_epoch_;
+      if (leases_ != nullptr) leases_->lost(completion.peer);
       for (CommunicatorImpl* communicator : communicators()) communicator->on_broken(completion.peer, completion.status);
       return;
     }
@@ -168,9 +173,19 @@ void Domain::dispatch(spi::Completion& completion) {
 }
 
 void Domain::poll_control(TimePoint now) {
-  if (pollable_ == nullptr || now < pollable_->next_deadline()) return;
-  pollable_->poll();
-  run_deferred();
+  bool any = false;
+  for (Pollable* pollable : pollables_) {
+    if (now < pollable->next_deadline()) continue;
+    pollable->poll();
+    any = true;
+  }
+  if (any) run_deferred();
+}
+
+TimePoint Domain::control_deadline() const {
+  TimePoint first = TimePoint::max();
+  for (const Pollable* pollable : pollables_) first = std::min(first, pollable->next_deadline());
+  return first;
 }
 
 bool Domain::arm_all() {
@@ -181,7 +196,7 @@ bool Domain::arm_all() {
 
 void Domain::block(Lock& lock, TimePoint deadline) {
   if (!arm_all()) return;
-  if (pollable_ != nullptr) deadline = std::min(deadline, pollable_->next_deadline());
+  deadline = std::min(deadline, control_deadline());
   const int timeout = poll_timeout_ms(Clock::now(), deadline, 1000);
   const std::uint64_t mine = blocked_ = owner_;
   lock.unlock();
@@ -304,12 +319,7 @@ void Domain::background() {
 }
 
 Result<spi::Channel*> Domain::channel(const Peer& peer, Tier tier, const ChannelPlan& plan, TimePoint deadline) {
-  if (const auto found = channels_.find(peer.id); found != channels_.end()) {
-    if (plan.rate_bytes_per_second > 0 && plan.rate_bytes_per_second != found->second.rate) {
-      found->second.channel->set_rate(found->second.rate = plan.rate_bytes_per_second);
-    }
-    return found->second.channel;
-  }
+  if (const auto found = channels_.find(peer.id); found != channels_.end()) return found->second.channel;
   for (const bool local : {true, false}) {
     if (local && tier > Tier::kHost) continue;
     for (std::size_t i = 0; i < endpoints_.size(); ++i) {
@@ -327,7 +337,7 @@ Result<spi::Channel*> Domain::channel(const Peer& peer, Tier tier, const Channel
       options.peer_name = peer.name;
       LONGSPAN_ASSIGN(spi::Channel* made, endpoints_[i]->connect(peer.id, address->second, options, deadline));
       remote_channels_ += local ? 0 : 1;
-      channels_[peer.id] = OpenChannel{made, endpoints_[i].get(), tier, plan.rate_bytes_per_second};
+      channels_[peer.id] = OpenChannel{made, endpoints_[i].get(), tier};
       log::debug("{}: {} over {}", peer.name, name_of(tier), names_[i]);
       return made;
     }
@@ -353,15 +363,26 @@ std::vector<CommunicatorImpl*> Domain::communicators() const {
 void Domain::remove(std::uint64_t comm) { communicators_.erase(comm); }
 
 void Domain::watch(Pollable* pollable) {
-  if (pollable_ != nullptr && pollable_->wait_fd() >= 0) {
-    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, pollable_->wait_fd(), nullptr);
-  }
-  pollable_ = pollable;
-  if (pollable == nullptr || pollable->wait_fd() < 0) return;
+  pollables_.push_back(pollable);
+  if (pollable->wait_fd() < 0) return;
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.fd = pollable->wait_fd();
   if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, pollable->wait_fd(), &event) != 0) log::warn("epoll_ctl: {}", errno);
+}
+
+void Domain::unwatch(Pollable* pollable) {
+  if (pollable->wait_fd() >= 0) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, pollable->wait_fd(), nullptr);
+  std::erase(pollables_, pollable);
+}
+
+void Domain::set_leases(std::unique_ptr<LeaseDesk> desk) {
+  leases_ = std::move(desk);
+  watch(leases_.get());
+  const auto early = early_.find(LeaseDesk::kComm);
+  if (early == early_.end()) return;
+  for (const spi::Completion& completion : early->second) leases_->arrived(completion);
+  early_.erase(early);
 }
 
 void Domain::forget(std::uint64_t comm) {

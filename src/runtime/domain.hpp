@@ -25,6 +25,7 @@
 namespace longspan::runtime {
 
 class CommunicatorImpl;
+class LeaseDesk;
 
 /// A transport's name and how it is reached there.
 using EndpointAddress = std::pair<std::string, std::string>;
@@ -96,7 +97,11 @@ class Domain {
   void add(std::uint64_t comm, CommunicatorImpl* communicator);
   void remove(std::uint64_t comm);
   std::vector<CommunicatorImpl*> communicators() const;
-  void watch(Pollable* pollable);  ///< nullptr: none
+  void watch(Pollable* pollable);
+  void unwatch(Pollable* pollable);
+  /// From now on WAN links are leased; nullptr until then.
+  void set_leases(std::unique_ptr<LeaseDesk> desk);
+  LeaseDesk* leases() noexcept { return leases_.get(); }
   void forget(std::uint64_t comm);
   void wake_waiters() { waiters_.notify_all(); }
   std::span<const std::unique_ptr<spi::Endpoint>> endpoints() const { return endpoints_; }
@@ -109,8 +114,9 @@ class Domain {
   void dispatch(spi::Completion& completion);
   void block(Lock& lock, TimePoint deadline);
   void wake_blocked();
-  /// Lets the control plane act when its deadline has come by `now`.
+  /// Lets what is watched act when its deadline has come by `now`.
   void poll_control(TimePoint now);
+  TimePoint control_deadline() const;
   bool arm_all();
   void yield_to_contenders(Lock& lock);
   void offer_core(TimePoint now);
@@ -120,7 +126,6 @@ class Domain {
     spi::Channel* channel = nullptr;
     spi::Endpoint* endpoint = nullptr;
     Tier tier = Tier::kHost;
-    double rate = 0;
   };
 
   DomainOptions options_;
@@ -143,12 +148,13 @@ class Domain {
   int remote_channels_ = 0;   // made over endpoints that are not host-local
   std::uint64_t polls_ = 0;
   int yield_after_;           // polls of a wait before the core is offered to others
+  std::unique_ptr<LeaseDesk> leases_;  // outlives endpoints_, which read its messages
   std::vector<std::unique_ptr<spi::Endpoint>> endpoints_;
   std::unordered_map<spi::PeerId, OpenChannel> channels_;
   std::unordered_map<std::uint64_t, CommunicatorImpl*> communicators_;
   std::unordered_map<std::uint64_t, std::vector<spi::Completion>> early_;  // arrivals for communicators not made yet
   executor::ScratchPool scratch_;
-  Pollable* pollable_ = nullptr;
+  std::vector<Pollable*> pollables_;
   std::vector<std::function<void()>> deferred_;
   std::uint64_t channel_epoch_ = 1;
   std::array<spi::Completion, 64> completions_;

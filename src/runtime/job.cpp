@@ -9,8 +9,10 @@
 #include "bootstrap/rendezvous.hpp"
 #include "bootstrap/wire.hpp"
 #include "longspan/bootstrap.hpp"
+#include "planner/network.hpp"
 #include "runtime/communicator_impl.hpp"
 #include "runtime/fault_desk.hpp"
+#include "runtime/lease_desk.hpp"
 #include "topology/placement.hpp"
 
 namespace longspan::runtime {
@@ -183,13 +185,19 @@ Result<std::shared_ptr<Job>> Job::join(const LaunchInfo& launch, const Options& 
   LONGSPAN_ASSIGN(job->faults_, FaultDesk::open(*job, std::move(met)));
   const auto lock = job->domain_->lock();
   job->domain_->watch(job->faults_.get());
+  if (!job->cluster_.topology.wan.empty()) {
+    const planner::Network network(job->cluster_, job->planner_options_.parameters);
+    std::vector<double> budgets;
+    for (std::size_t w = 0; w < job->cluster_.topology.wan.size(); ++w) budgets.push_back(network.wan_budget(w));
+    job->domain_->set_leases(std::make_unique<LeaseDesk>(*job->domain_, job->cluster_, job->peers_, job->rank_, std::move(budgets)));
+  }
   return job;
 }
 
 Job::~Job() {
   if (domain_ == nullptr || faults_ == nullptr) return;
   const auto lock = domain_->lock();
-  domain_->watch(nullptr);
+  domain_->unwatch(faults_.get());
   faults_->close();
 }
 

@@ -17,7 +17,13 @@ Status PointToPoint::send(WorkState& work) {
   work.message = sent_[Source(work.peer, work.tag)]++;
   const Peer& peer = comm_.members_.peers[static_cast<std::size_t>(work.peer)];
   const Tier tier = comm_.members_.cluster.tier_between(comm_.rank(), work.peer);
-  LONGSPAN_ASSIGN(spi::Channel* channel, comm_.domain().channel(peer, tier, comm_.point_to_point_channel(work.peer), work.deadline));
+  const ChannelPlan use = comm_.point_to_point_channel(work.peer);
+  LONGSPAN_ASSIGN(spi::Channel* channel, comm_.domain().channel(peer, tier, use, work.deadline));
+  if (const int wan = comm_.wan_between(work.peer); wan >= 0 && use.rate_bytes_per_second > 0) {
+    const auto link = static_cast<std::uint32_t>(wan);
+    const LeasedFlow flow{channel, link, Claim{use.rate_bytes_per_second, comm_.domain().leases()->budget(link)}};
+    comm_.lease(work, std::span(&flow, 1));
+  }
   spi::SendRequest request;
   request.id = spi::MessageId{comm_.id() | kPointToPointBit, work.message, work.tag, 0};
   request.data = std::span<const std::byte>(work.data, work.bytes);

@@ -11,6 +11,7 @@
 #include "executor/execution.hpp"
 #include "longspan/communicator.hpp"
 #include "longspan/status.hpp"
+#include "runtime/lease_desk.hpp"
 
 namespace longspan::runtime {
 
@@ -32,6 +33,8 @@ struct WorkState {
   std::unique_ptr<executor::Execution> execution;
   executor::ScratchPool::Block own_input;  // the input times this rank's factor, or a copy of it
   std::vector<std::size_t> in_counts, in_offsets, out_counts, out_offsets;
+
+  std::vector<LeasedFlow> leased;  // rates of WAN links, given back when it is finished
 
   // A send or receive.
   bool point_to_point = false;

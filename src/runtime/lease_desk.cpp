@@ -1,0 +1,238 @@
+#include "runtime/lease_desk.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/log.hpp"
+#include "longspan/topology.hpp"
+
+namespace longspan::runtime {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kPatience = 2ms;           // before a smaller claim is told
+constexpr auto kDialTime = 10s;
+constexpr double kNoticeable = 0.01;      // a rate that changes by less stays: setting it is a system call per connection
+
+bool differ(double a, double b) {
+  if (std::isinf(a) || std::isinf(b)) return a != b;
+  return std::abs(a - b) > kNoticeable * std::max(std::abs(a), std::abs(b));
+}
+
+std::vector<std::uint32_t> links_of(std::span<const LeasedFlow> flows) {
+  std::vector<std::uint32_t> links;
+  for (const LeasedFlow& each : flows) {
+    if (std::find(links.begin(), links.end(), each.link) == links.end()) links.push_back(each.link);
+  }
+  return links;
+}
+
+void* tagged(void* parcel) { return reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(parcel) | 2U); }
+
+}  // namespace
+
+LeaseDesk::LeaseDesk(Domain& domain, const Cluster& cluster, std::span<const Peer> peers, int rank, std::vector<double> budgets)
+    : domain_(domain), rank_(rank) {
+  const int region = cluster.region_of(rank);
+  peers_.resize(peers.size());
+  tiers_.resize(peers.size(), Tier::kWan);
+  for (int r = 0; r < cluster.size(); ++r) {
+    if (cluster.region_of(r) != region) continue;
+    const auto at = static_cast<std::size_t>(r);
+    members_.push_back(r);
+    peers_[at] = peers[at];
+    tiers_[at] = cluster.tier_between(rank, r);
+    rank_of_peer_[peers[at].id] = r;
+  }
+  steward_ = members_.front();
+  links_.resize(budgets.size());
+  for (std::size_t w = 0; w < budgets.size(); ++w) links_[w].budget = budgets[w];
+}
+
+LeaseDesk::~LeaseDesk() = default;
+
+void LeaseDesk::begin(std::span<const LeasedFlow> flows) {
+  for (const LeasedFlow& each : flows) {
+    Flow& flow = links_[each.link].flows[each.channel];
+    flow.claims.push_back(each.claim);
+    flow.idle_rate = each.claim.weight;
+  }
+  for (const std::uint32_t index : links_of(flows)) {
+    Link& link = links_[index];
+    apply(link);
+    const Claim now = own_claim(link);
+    if (now.weight > link.told.weight || now.cap > link.told.cap) {
+      announce(index);
+    } else if (differ(now.weight, link.told.weight)) {
+      announce_at_ = std::min(announce_at_, Clock::now() + kPatience);
+    }
+  }
+}
+
+void LeaseDesk::end(std::span<const LeasedFlow> flows) {
+  for (const LeasedFlow& each : flows) {
+    auto& uses = links_[each.link].flows;
+    const auto flow = uses.find(each.channel);
+    if (flow == uses.end()) continue;  // its channel was lost
+    auto& claims = flow->second.claims;
+    const auto mine = std::find_if(claims.begin(), claims.end(), [&](const Claim& claim) {
+      return claim.weight == each.claim.weight && claim.cap == each.claim.cap;
+    });
+    if (mine == claims.end()) continue;
+    *mine = claims.back();
+    claims.pop_back();
+  }
+  for (const std::uint32_t index : links_of(flows)) apply(links_[index]);
+  if (!flows.empty()) announce_at_ = std::min(announce_at_, Clock::now() + kPatience);
+}
+
+Claim LeaseDesk::own_claim(const Link& link) const {
+  Claim sum;
+  for (const auto& [channel, flow] : link.flows) {
+    for (const Claim& claim : flow.claims) {
+      sum.weight += claim.weight;
+      sum.cap += claim.cap;
+    }
+  }
+  sum.cap = std::min(sum.cap, link.budget);
+  return sum;
+}
+
+/// Gives each flow its share, and never more of a link than there is to what runs here.
+void LeaseDesk::apply(Link& link) {
+  std::vector<Claim> all;
+  for (const auto& [channel, flow] : link.flows) all.insert(all.end(), flow.claims.begin(), flow.claims.end());
+  const double fill = std::min(link.fill, fill_level(all, link.budget));
+  for (auto& [channel, flow] : link.flows) {
+    // What nobody uses falls back to a share that all may take at once: a new connection is still being warmed at it.
+    double rate = flow.claims.empty() ? std::min(flow.rate, flow.idle_rate) : 0;
+    for (const Claim& claim : flow.claims) rate += share_of(claim, fill);
+    if (!differ(rate, flow.rate)) continue;
+    channel->set_rate(flow.rate = rate);
+  }
+}
+
+void LeaseDesk::announce(std::uint32_t index) {
+  Link& link = links_[index];
+  const Claim now = own_claim(link);
+  if (!differ(now.weight, link.told.weight) && !differ(now.cap, link.told.cap)) return;
+  link.told = now;
+  if (steward()) return take_claim(index, rank_, now);
+  send(steward_, Message{Kind::kClaim, index, now.weight, now.cap});
+}
+
+void LeaseDesk::take_claim(std::uint32_t index, int rank, const Claim& claim) {
+  Link& link = links_[index];
+  link.claims.resize(members_.size());
+  const auto at = static_cast<std::size_t>(std::lower_bound(members_.begin(), members_.end(), rank) - members_.begin());
+  const bool fresh = link.claims[at].weight <= 0;
+  link.claims[at] = claim;
+  const double fill = fill_level(link.claims, link.budget);
+  const bool changed = differ(fill, link.told_fill);
+  if (changed) link.told_fill = fill;
+  for (std::size_t m = 0; m < members_.size(); ++m) {
+    if (link.claims[m].weight <= 0 || !(changed || (fresh && m == at && fill != kUnlimited))) continue;
+    if (members_[m] != rank_) {
+      send(members_[m], Message{Kind::kFill, index, link.told_fill, 0});
+      continue;
+    }
+    link.fill = link.told_fill;
+    apply(link);
+  }
+  // Who claims nothing now hears nothing, and must not remember a level of the past when it comes back.
+  if (link.claims[at].weight <= 0 && rank == rank_) link.fill = kUnlimited;
+}
+
+void LeaseDesk::send(int rank, const Message& message) {
+  const auto at = static_cast<std::size_t>(rank);
+  auto channel = domain_.channel(peers_[at], tiers_[at], ChannelPlan{}, Clock::now() + kDialTime);
+  if (!channel.ok()) {
+    log::debug("leases: {}", channel.status().to_string());
+    return;
+  }
+  auto parcel = std::make_unique<Parcel>();
+  parcel->message = message;
+  parcel->rank = rank;
+  spi::SendRequest request;
+  request.id = spi::MessageId{kComm, sent_[rank]++, 0, 0};
+  request.data = std::as_bytes(std::span(&parcel->message, 1));
+  request.context = tagged(parcel.get());
+  Parcel* const raw = parcel.get();
+  parcels_[raw] = std::move(parcel);
+  (*channel)->send(request);
+}
+
+void LeaseDesk::arrived(const spi::Completion& completion) {
+  const auto known = rank_of_peer_.find(completion.peer);
+  if (known == rank_of_peer_.end()) return log::debug("leases: a message from outside the region");
+  const auto at = static_cast<std::size_t>(known->second);
+  auto channel = domain_.channel(peers_[at], tiers_[at], ChannelPlan{}, Clock::now() + kDialTime);
+  if (!channel.ok()) return;
+  auto parcel = std::make_unique<Parcel>();
+  parcel->rank = known->second;
+  parcel->incoming = true;
+  parcel->number = completion.id.seq;
+  spi::RecvRequest request;
+  request.id = completion.id;
+  request.data = std::as_writable_bytes(std::span(&parcel->message, 1));
+  request.context = tagged(parcel.get());
+  Parcel* const raw = parcel.get();
+  parcels_[raw] = std::move(parcel);
+  (*channel)->post_recv(request);
+}
+
+void LeaseDesk::completed(const spi::Completion& completion) {
+  const auto raw = reinterpret_cast<std::uintptr_t>(completion.context) & ~std::uintptr_t{3};
+  const auto found = parcels_.find(reinterpret_cast<Parcel*>(raw));
+  if (found == parcels_.end()) return;
+  const std::unique_ptr<Parcel> parcel = std::move(found->second);
+  parcels_.erase(found);
+  if (!parcel->incoming || !completion.status.ok()) return;
+  // Messages may overtake each other; an older one says nothing new about a link, but may be the only one about another.
+  const Message& message = parcel->message;
+  if (message.link >= links_.size()) return log::warn("leases: rank {} spoke of a link that does not exist", parcel->rank);
+  auto& newest = heard_[parcel->rank * static_cast<int>(links_.size()) + static_cast<int>(message.link)];
+  if (parcel->number + 1 <= newest) return;
+  newest = parcel->number + 1;
+  handle(*parcel);
+}
+
+void LeaseDesk::handle(const Parcel& parcel) {
+  const Message& message = parcel.message;
+  if (message.kind == Kind::kClaim && steward()) {
+    return take_claim(message.link, parcel.rank, Claim{message.weight, message.cap});
+  }
+  if (message.kind != Kind::kFill || parcel.rank != steward_) return;
+  Link& link = links_[message.link];
+  link.fill = message.weight;
+  apply(link);
+}
+
+void LeaseDesk::lost(spi::PeerId peer) {
+  for (std::uint32_t index = 0; index < links_.size(); ++index) {
+    auto& flows = links_[index].flows;
+    std::erase_if(flows, [peer](const auto& each) { return each.first->peer() == peer; });
+  }
+  const auto known = rank_of_peer_.find(peer);
+  if (known == rank_of_peer_.end()) return;
+  if (steward()) {
+    for (std::uint32_t index = 0; index < links_.size(); ++index) {
+      if (!links_[index].claims.empty()) take_claim(index, known->second, {});
+    }
+  }
+}
+
+void LeaseDesk::poll() {
+  if (announce_at_ == TimePoint::max() || Clock::now() < announce_at_) return;
+  announce_at_ = TimePoint::max();
+  for (std::uint32_t index = 0; index < links_.size(); ++index) {
+    Link& link = links_[index];
+    if (link.flows.empty()) continue;
+    announce(index);
+    if (link.told.weight <= 0) link.fill = kUnlimited;
+  }
+}
+
+}  // namespace longspan::runtime

@@ -1,0 +1,109 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "runtime/domain.hpp"
+#include "runtime/link_shares.hpp"
+
+namespace longspan {
+struct Cluster;
+}
+
+namespace longspan::runtime {
+
+/// One operation's use of a channel over a WAN link.
+struct LeasedFlow {
+  spi::Channel* channel = nullptr;
+  std::uint32_t link = 0;  ///< index into Topology::wan
+  Claim claim;
+};
+
+/// Leases the rates of the WAN links that leave this rank's region: what all operations of all communicators and ranks
+/// use at one time stays within each link's budget, in proportion to what their plans gave them, and what one leaves the
+/// others get. The region's lowest rank is the steward: ranks tell it what they use, it answers with the level to which
+/// the budget fills everybody's claim (see fill_level). Until the answer comes a flow runs at its plan's rate: right when
+/// nobody else uses the link, and wrong for one round trip inside the region otherwise, which any buffer holds.
+///
+/// A claim that shrinks is told a moment later: most often the next operation takes it again. Domain lock held throughout.
+class LeaseDesk final : public Pollable {
+ public:
+  /// Marks the messages of desks; no communicator has this id.
+  static constexpr std::uint64_t kComm = 2;
+
+  /// `budgets`: bytes/s of IP packets by index into Topology::wan.
+  LeaseDesk(Domain& domain, const Cluster& cluster, std::span<const Peer> peers, int rank, std::vector<double> budgets);
+  ~LeaseDesk() override;
+
+  void begin(std::span<const LeasedFlow> flows);
+  void end(std::span<const LeasedFlow> flows);
+  double budget(std::uint32_t link) const { return links_[link].budget; }
+
+  /// From the Domain: a message of another desk, and the end of our own sends and receives.
+  void arrived(const spi::Completion& completion);
+  static bool owns(const void* context) noexcept { return (reinterpret_cast<std::uintptr_t>(context) & 2U) != 0; }
+  void completed(const spi::Completion& completion);
+  /// The channel to a peer is gone, and all that pointed to it.
+  void lost(spi::PeerId peer);
+
+  int wait_fd() const noexcept override { return -1; }
+  void poll() override;
+  TimePoint next_deadline() const override { return announce_at_; }
+
+ private:
+  enum class Kind : std::uint32_t { kClaim = 1, kFill = 2 };
+  struct Message {
+    Kind kind = Kind::kClaim;
+    std::uint32_t link = 0;
+    double weight = 0;  // of a claim; of a fill: the level
+    double cap = 0;
+  };
+  /// A message under way, found again by its completion.
+  struct Parcel {
+    Message message;
+    int rank = 0;
+    bool incoming = false;
+    std::uint32_t number = 0;
+  };
+  struct Flow {
+    std::vector<Claim> claims;  // of the operations that use it now
+    double rate = 0;            // as last set
+    double idle_rate = 0;       // what the last operation's plan gave it
+  };
+  struct Link {
+    double budget = 0;
+    std::unordered_map<spi::Channel*, Flow> flows;
+    Claim told;                // what the steward knows of us
+    double fill = kUnlimited;  // as the steward answered
+    // At the steward:
+    std::vector<Claim> claims;  // by rank of the region
+    double told_fill = kUnlimited;
+  };
+
+  bool steward() const noexcept { return rank_ == steward_; }
+  Claim own_claim(const Link& link) const;
+  void apply(Link& link);
+  void announce(std::uint32_t index);
+  void take_claim(std::uint32_t index, int rank, const Claim& claim);
+  void send(int rank, const Message& message);
+  void handle(const Parcel& parcel);
+
+  Domain& domain_;
+  int rank_ = 0;
+  int steward_ = 0;
+  std::vector<int> members_;  // ranks of the region, ascending
+  std::unordered_map<spi::PeerId, int> rank_of_peer_;
+  std::vector<Peer> peers_;   // by rank; only those of the region are filled in
+  std::vector<Tier> tiers_;   // by rank
+  std::vector<Link> links_;
+  std::unordered_map<Parcel*, std::unique_ptr<Parcel>> parcels_;
+  std::unordered_map<int, std::uint32_t> sent_;      // messages, by rank
+  std::unordered_map<int, std::uint32_t> heard_;     // number of the newest message, by rank
+  TimePoint announce_at_ = TimePoint::max();
+};
+
+}  // namespace longspan::runtime

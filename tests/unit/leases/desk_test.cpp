@@ -1,0 +1,136 @@
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "longspan/topology.hpp"
+#include "runtime/domain.hpp"
+#include "runtime/lease_desk.hpp"
+#include "support/catch.hpp"
+
+using namespace longspan;
+using namespace longspan::runtime;
+
+namespace {
+
+/// A way out of the region that only remembers the rate it was given.
+class PacedChannel final : public spi::Channel {
+ public:
+  spi::PeerId peer() const noexcept override { return 99; }
+  void send(const spi::SendRequest& /*request*/) override {}
+  void post_recv(const spi::RecvRequest& /*request*/) override {}
+  void release_view(std::uint64_t /*view_token*/) override {}
+  void set_rate(double bytes_per_second) override { rate = bytes_per_second; }
+  spi::ChannelStats stats() const override { return {}; }
+  double rate = 0;
+};
+
+constexpr double kBudget = 1000;
+
+/// The ranks of region "eu", each with a Domain of its own, and one link out of it.
+class Region {
+ public:
+  explicit Region(int ranks) {
+    Cluster cluster;
+    Host eu;
+    eu.name = "eu-1";
+    Host us;
+    us.name = "us-1";
+    us.region = 1;
+    cluster.topology.hosts = {eu, us};
+    cluster.topology.regions.resize(2);
+    WanLink link;
+    link.to = 1;
+    cluster.topology.wan = {link};
+    cluster.host_of_rank.assign(static_cast<std::size_t>(ranks), 0);
+    cluster.host_of_rank.push_back(1);
+    std::vector<Peer> peers;
+    for (int r = 0; r < ranks; ++r) {
+      DomainOptions options;
+      options.self = static_cast<spi::PeerId>(r) + 10;
+      options.job = 7;
+      options.transports = {"shm"};
+      auto domain = Domain::create(options);
+      REQUIRE(domain.ok());
+      peers.push_back(Peer{options.self, "rank " + std::to_string(r), (*domain)->addresses()});
+      domains.push_back(*domain);
+    }
+    peers.push_back(Peer{99, "rank far away", {}});
+    for (int r = 0; r < ranks; ++r) {
+      Domain& domain = *domains[static_cast<std::size_t>(r)];
+      const auto lock = domain.lock();
+      domain.set_leases(std::make_unique<LeaseDesk>(domain, cluster, peers, r, std::vector<double>{kBudget}));
+    }
+    channels.resize(static_cast<std::size_t>(ranks));
+  }
+
+  LeasedFlow flow(int rank, double weight, double cap) { return {&channel(rank), 0, {weight, cap}}; }
+  PacedChannel& channel(int rank) { return channels[static_cast<std::size_t>(rank)]; }
+  void begin(int rank, const LeasedFlow& flow) {
+    const auto lock = domains[static_cast<std::size_t>(rank)]->lock();
+    domains[static_cast<std::size_t>(rank)]->leases()->begin(std::span(&flow, 1));
+  }
+  void end(int rank, const LeasedFlow& flow) {
+    const auto lock = domains[static_cast<std::size_t>(rank)]->lock();
+    domains[static_cast<std::size_t>(rank)]->leases()->end(std::span(&flow, 1));
+  }
+  /// Lets messages pass until the rates are these.
+  bool settles(const std::vector<double>& rates) {
+    const TimePoint deadline = Clock::now() + std::chrono::seconds(20);
+    while (Clock::now() < deadline) {
+      bool all = true;
+      for (std::size_t r = 0; r < domains.size(); ++r) {
+        auto lock = domains[r]->lock();
+        // Nobody waits for anything here, so the desk's timers run as they would in a rank that waits.
+        domains[r]->drive_until(lock, [] { return false; }, Clock::now() + std::chrono::milliseconds(1));
+        all &= std::abs(channels[r].rate - rates[r]) < 1e-6;
+      }
+      if (all) return true;
+    }
+    return false;
+  }
+
+  std::vector<std::shared_ptr<Domain>> domains;
+  std::vector<PacedChannel> channels;
+};
+
+}  // namespace
+
+TEST_CASE("Ranks of a region that use a link at one time share its budget, and get it back") {
+  Region region(3);
+  const LeasedFlow whole = region.flow(1, kBudget, kBudget);
+  region.begin(1, whole);
+  CHECK(region.channel(1).rate == kBudget);  // at once: nobody else is known to use it
+  const LeasedFlow other = region.flow(2, kBudget, kBudget);
+  region.begin(2, other);
+  CHECK(region.settles({0, kBudget / 2, kBudget / 2}));
+  const LeasedFlow third = region.flow(0, 2 * kBudget, 2 * kBudget);
+  region.begin(0, third);
+  CHECK(region.settles({kBudget / 2, kBudget / 4, kBudget / 4}));
+  region.end(0, third);
+  CHECK(region.settles({kBudget / 2, kBudget / 2, kBudget / 2}));  // the first is idle now
+  region.end(2, other);
+  CHECK(region.settles({kBudget / 2, kBudget, kBudget / 2}));
+}
+
+TEST_CASE("Two operations of one rank over one channel add up to no more than the link") {
+  Region region(1);
+  const LeasedFlow flow = region.flow(0, kBudget, kBudget);
+  region.begin(0, flow);
+  region.begin(0, flow);
+  CHECK(region.channel(0).rate == kBudget);
+  region.end(0, flow);
+  CHECK(region.channel(0).rate == kBudget);
+}
+
+TEST_CASE("A send takes what others leave, and gives way to a collective in proportion") {
+  Region region(2);
+  const LeasedFlow send = region.flow(1, kBudget / 2, kBudget);
+  region.begin(1, send);
+  CHECK(region.channel(1).rate == kBudget);
+  const LeasedFlow collective = region.flow(0, kBudget / 2, kBudget / 2);
+  region.begin(0, collective);
+  CHECK(region.settles({kBudget / 2, kBudget / 2}));
+  region.end(0, collective);
+  CHECK(region.settles({kBudget / 2, kBudget}));
+}
