@@ -175,20 +175,21 @@ bool ShmChannel::progress(std::size_t& budget) {
 bool ShmChannel::drain_forward() {
   RingReader& ring = in_->forward;
   int count = 0;
-  for (; count < kRecordsPerPoll; ++count) {
+  bool sane = true;
+  for (; count < kRecordsPerPoll && sane; ++count) {
     const Record* record = ring.front();
     if (record == nullptr) break;
     switch (record->kind) {
-      case RecordKind::kEager: inbox_.on_eager(*record); break;
-      case RecordKind::kOffer: inbox_.on_offer(*record); break;
-      case RecordKind::kSegment: inbox_.on_segment(*record); break;
+      case RecordKind::kEager: sane = inbox_.on_eager(*record); break;
+      case RecordKind::kOffer: sane = inbox_.on_offer(*record); break;
+      case RecordKind::kSegment: sane = inbox_.on_segment(*record); break;
       case RecordKind::kGoodbye: forward_goodbye_ = true; break;
       default: break;
     }
     ring.pop(record);
     if (ring.uncommitted() >= kForwardBytes / kCommitShare && ring.commit()) in_->bell.ring();
   }
-  if (ring.corrupt()) break_down(Status(StatusCode::kInternal, "shm: its ring is corrupt"));
+  if (ring.corrupt() || !sane) break_down(Status(StatusCode::kInternal, "shm: its ring is corrupt"));
   return count > 0;
 }
 

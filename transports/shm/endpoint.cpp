@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::string_view kAddressPrefix = "shm1:";
 constexpr std::size_t kFetchPerPoll = std::size_t{1} << 20;  // so that a large message does not hold up small ones
+constexpr std::size_t kMostGreetings = 4096;  // connections whose hello is awaited
 constexpr int kPollsPerSocketCheck = 512;  // sockets only tell of deaths and newcomers, and cost a system call
 
 // Memory needs no registration here.
@@ -187,6 +188,8 @@ void ShmEndpoint::accept_waiting() {
   for (;;) {
     Fd socket = accept_next(listener_.fd);
     if (!socket) break;
+    // Who connects and says nothing is not kept for ever; a rank greets at once.
+    if (greetings_.size() >= kMostGreetings) greetings_.erase(greetings_.begin());
     auto greeting = std::make_unique<Greeting>(Greeting{std::move(socket)});
     if (add_to_epoll(greeting->socket.get(), greeting.get(), Watched::kGreeting).ok()) greetings_.push_back(std::move(greeting));
   }

@@ -47,21 +47,23 @@ void Inbox::post(const spi::RecvRequest& request) {
   }
 }
 
-void Inbox::on_eager(const Record& record) {
+bool Inbox::on_eager(const Record& record) {
   ++messages_;
   bytes_ += record.payload;
-  if (shared_.forgotten.contains(record.comm)) return;
+  if (shared_.forgotten.contains(record.comm)) return true;
   const spi::MessageId id = id_of(record);
   Message* known = messages_by_id_.find(id);
+  if (known != nullptr && known->arrived) return false;
   Message& message = known != nullptr ? *known : make(id);
   message.arrived = true;
   message.digest = record.digest;
   message.length = record.payload;
   if (message.posted) {
-    if (!matches(message)) return;
+    if (!matches(message)) return true;
     if (record.payload != 0) std::memcpy(message.data.data(), record.data(), record.payload);
     consumed(record.comm, record.payload);
-    return complete(message, {}, record.payload);
+    complete(message, {}, record.payload);
+    return true;
   }
   if (record.payload != 0) {
     message.pooled = shared_.buffers.take(record.payload);
@@ -69,32 +71,35 @@ void Inbox::on_eager(const Record& record) {
     eager_bytes_ += record.payload;
   }
   arrive(message);
+  return true;
 }
 
-void Inbox::on_offer(const Record& record) {
+bool Inbox::on_offer(const Record& record) {
   ++messages_;
   OfferBody body;
   std::memcpy(&body, record.data(), sizeof(body));
   bytes_ += body.length;
-  if (shared_.forgotten.contains(record.comm)) return replies_.push_back({RecordKind::kDone, record.offer});
+  if (shared_.forgotten.contains(record.comm)) {
+    replies_.push_back({RecordKind::kDone, record.offer});
+    return true;
+  }
+  const bool beyond_heap = body.address > StagingHeap::kBytes || body.length > StagingHeap::kBytes - body.address;
+  if (body.in_heap != 0 && beyond_heap) return false;
   const spi::MessageId id = id_of(record);
   Message* known = messages_by_id_.find(id);
+  if (known != nullptr && known->arrived) return false;
   Message& message = known != nullptr ? *known : make(id);
   message.arrived = true;
   message.offered = true;
   message.digest = record.digest;
   message.length = static_cast<std::size_t>(body.length);
   message.address = body.address;
-  if (body.in_heap != 0) {
-    if (body.address > StagingHeap::kBytes || body.length > StagingHeap::kBytes - body.address) {
-      return replies_.push_back({RecordKind::kDone, record.offer});
-    }
-    message.mapped = link_->heap.data() + body.address;
-  }
+  if (body.in_heap != 0) message.mapped = link_->heap.data() + body.address;
   message.offer = record.offer;
   message.slot = record.slot < kOfferSlots ? record.slot : kNoSlot;
-  if (!message.posted) return arrive(message);
-  if (matches(message)) deliver(message);
+  if (!message.posted) arrive(message);
+  else if (matches(message)) deliver(message);
+  return true;
 }
 
 void Inbox::arrive(Message& message) {
@@ -242,19 +247,22 @@ bool Inbox::fetch(std::size_t& budget) {
   return any;
 }
 
-void Inbox::on_segment(const Record& record) {
+bool Inbox::on_segment(const Record& record) {
   const auto found = std::find_if(staged_.begin(), staged_.end(), [&](const Staged& staged) { return staged.token == record.digest; });
-  if (found == staged_.end()) return;
+  if (found == staged_.end()) return true;
+  if (record.payload > found->left) return false;
   const std::size_t offset = static_cast<std::size_t>(record.comm);
-  if (Message* message = found->message; message != nullptr && offset + record.payload <= message->length) {
+  if (Message* message = found->message; message != nullptr) {
+    if (offset > message->length || record.payload > message->length - offset) return false;
     std::memcpy(target(*message) + offset, record.data(), record.payload);
   }
-  found->left -= std::min<std::size_t>(found->left, record.payload);
-  if (found->left > 0) return;
+  found->left -= record.payload;
+  if (found->left > 0) return true;
   Message* message = found->message;
   *found = staged_.back();
   staged_.pop_back();
   if (message != nullptr) fetched(*message);
+  return true;
 }
 
 void Inbox::fetched(Message& message) {

@@ -22,9 +22,10 @@ class Inbox {
 
   void post(const spi::RecvRequest& request);
   void release_view(std::uint64_t token);
-  void on_eager(const Record& record);
-  void on_offer(const Record& record);
-  void on_segment(const Record& record);
+  // False: no peer in its right mind says that.
+  [[nodiscard]] bool on_eager(const Record& record);
+  [[nodiscard]] bool on_offer(const Record& record);
+  [[nodiscard]] bool on_segment(const Record& record);
 
   /// Fetches at most about `budget` bytes, which it lessens; true when it did anything.
   bool fetch(std::size_t& budget);

@@ -148,7 +148,7 @@ void Outbox::release(std::uint32_t id) {
 }
 
 void Outbox::on_done(std::uint32_t id) {
-  if (id >= offers_.size() || !offers_[id].in_use) return;
+  if (id >= offers_.size() || !offers_[id].in_use || offers_[id].staging) return;
   finish(offers_[id], {});
   release(id);
 }
@@ -156,6 +156,7 @@ void Outbox::on_done(std::uint32_t id) {
 void Outbox::on_stage(std::uint32_t id, std::uint64_t token) {
   if (id >= offers_.size() || !offers_[id].in_use) return;
   Offer& offer = offers_[id];
+  if (offer.staging) return;
   if (!offer.live) return release(id);  // forgotten meanwhile: the peer will be told by its own communicator's failure
   offer.token = token;
   offer.staging = true;

@@ -252,3 +252,48 @@ TEST_CASE("records without sense are dropped, and those after them count", "[shm
   REQUIRE(drive({&side}, [&] { return never.done() && !side.broken.empty(); }));
   CHECK(never.last.status.code() == StatusCode::kPeerLost);
 }
+
+TEST_CASE("messages that no peer in its right mind sends end its channel, and touch no memory", "[shm]") {
+  const FetchMode mode = GENERATE(FetchMode::kStaged, FetchMode::kCopy);
+  Side side(1, mode);
+  Stranger stranger(side);
+  stranger.say_hello();
+  REQUIRE(verdict_of(side, stranger) == Verdict::kWelcome);
+  side.connect(66, stranger.address());
+  const auto write = [&](RecordKind kind, std::span<const std::byte> payload, auto fill) {
+    Record* record = stranger.forward.reserve(payload.size());
+    REQUIRE(record != nullptr);
+    record->kind = kind;
+    record->comm = record->digest = 1;
+    record->seq = 5;
+    record->stream = record->chunk = record->offer = 0;
+    record->slot = kNoSlot;
+    if (!payload.empty()) std::memcpy(record->data(), payload.data(), payload.size());
+    fill(*record);
+    stranger.forward.publish(record);
+  };
+  const auto nothing = [](Record&) {};
+  const Bytes source = pattern(8 << 20, 1);
+  Bytes target(source.size());
+  const Op& never = side.recv(id(5), target);
+  const OfferBody whole{reinterpret_cast<std::uint64_t>(source.data()), source.size(), 0};
+  const OfferBody beyond{StagingHeap::kBytes, source.size(), 1};
+  const auto offer = [&](const OfferBody& body) { write(RecordKind::kOffer, std::as_bytes(std::span(&body, 1)), nothing); };
+  SECTION("a segment that would lie before the buffer") {
+    if (mode != FetchMode::kStaged) return;
+    offer(whole);
+    write(RecordKind::kSegment, Bytes(8), [](Record& record) { record.comm = ~std::uint64_t{0} - 7; });
+  }
+  SECTION("an offer outside the heap") { offer(beyond); }
+  SECTION("the same message twice") {
+    offer(whole);
+    offer(whole);
+  }
+  SECTION("an eager message in the place of one that is being fetched") {
+    offer(whole);
+    write(RecordKind::kEager, Bytes(10), nothing);
+  }
+  REQUIRE(drive({&side}, [&] { return never.done() && !side.broken.empty(); }));
+  CHECK(side.broken[0].status.code() == StatusCode::kInternal);
+  still_works(side);
+}
