@@ -18,7 +18,10 @@ using std::chrono::milliseconds;
 /// Without pacing: large enough that headers and system calls cost nothing.
 constexpr std::size_t kLargestFragment = std::size_t{256} << 10;
 constexpr std::size_t kSmallestFragment = std::size_t{32} << 10;
-constexpr double kLeastExpressRate = 1e6;
+/// What the express lane may send at once beside bulk data, and how much of the rate in the long run: little enough for
+/// the margin that plans leave. More than that goes over the other lanes, within their rate.
+constexpr double kExpressBurst = 64 << 10;
+constexpr double kExpressShare = 1.0 / 32;
 /// How much a lane sends before it asks for an acknowledgement: often enough to keep little, too rare to cost.
 constexpr std::size_t kAckEvery = std::size_t{1} << 20;
 /// Copies of what waits for acknowledgements, per channel. Beyond it sends complete when they are acknowledged.
@@ -66,10 +69,8 @@ void TcpChannel::post_recv(const spi::RecvRequest& request) {
 }
 
 double TcpChannel::lane_rate(const Lane& lane) const noexcept {
-  const double rate = options_.rate_bytes_per_second;
-  // Small messages fit into the margin that every plan leaves; more of them than that go over the other lanes too.
-  if (&lane == express_) return std::min(rate, std::max(rate / 8, kLeastExpressRate));
-  return rate / std::max(1, options_.lanes);
+  // The express lane has an allowance instead (express_has_room): pacing would delay each message by the one before.
+  return &lane == express_ ? options_.rate_bytes_per_second : options_.rate_bytes_per_second / std::max(1, options_.lanes);
 }
 
 void TcpChannel::set_rate(double bytes_per_second) {
@@ -174,7 +175,7 @@ bool TcpChannel::flush() {
       if (lane.up() && lane.writable && write(lane)) more = true;
     }
     // What came up after the express lane had its turn.
-    if (!more) more = express_ != nullptr && express_->up() && express_->writable && outbox_.has_urgent();
+    if (!more) more = outbox_.has_urgent() && express_has_room() && bulk_on_its_way();
     if (!more) more = settle_written();
   }
   start_vigil();
@@ -223,22 +224,36 @@ void TcpChannel::give_back(OutFrame& frame) {
   endpoint_.shared().buffers.give_back(std::move(frame.owned), frame.payload_bytes);
 }
 
-/// While large messages are on their way, small ones and announcements are left to the express lane, unless that has
-/// enough already.
-Pull TcpChannel::pull_of(const Lane& lane) const noexcept {
-  if (&lane == express_) return Pull::kSmall;
-  const bool left_to_express = express_ != nullptr && express_->up() && express_->writable && outbox_.has_large();
-  return left_to_express ? Pull::kLarge : Pull::kAny;
+bool TcpChannel::express_has_room() noexcept {
+  if (express_ == nullptr || !express_->up() || !express_->writable) return false;
+  const double rate = options_.rate_bytes_per_second;
+  if (rate <= 0) return true;
+  const TimePoint now = Clock::now();
+  const double seconds = std::chrono::duration<double>(now - std::exchange(express_refilled_, now)).count();
+  express_allowance_ = std::min(kExpressBurst, express_allowance_ + seconds * rate * kExpressShare);
+  return express_allowance_ > 0;
 }
 
+bool TcpChannel::bulk_on_its_way() const noexcept {
+  return outbox_.has_large() || std::any_of(lanes_.begin(), lanes_.end(), [](const auto& lane) { return lane->carries_bulk(); });
+}
+
+/// While large messages are on their way, small ones and announcements are left to the express lane, as far as that may.
 bool TcpChannel::next_frame(Lane& lane, wire::Frame& frame, OutFrame& out) {
   if (!lane.dialed()) return inbox_.next_reply(frame);
+  Pull pull = &lane == express_ ? Pull::kSmall : Pull::kAny;
+  const bool busy = express_ != nullptr && outbox_.has_urgent() && bulk_on_its_way();
+  if (busy) {
+    const bool room = express_has_room();
+    if (&lane == express_ && !room) return false;
+    if (&lane != express_ && room) pull = Pull::kLarge;
+  }
   Fragment fragment;
-  const Pull pull = pull_of(lane);
   if (pull != Pull::kLarge && outbox_.next_announcement(frame)) return true;
   if (!outbox_.next(fragment_bytes_, fragment, pull)) {
     return (pull != Pull::kLarge && outbox_.next_announcement(frame)) || next_pad(lane, frame, out);
   }
+  if (busy && &lane == express_) express_allowance_ -= static_cast<double>(fragment.bytes + wire::kHeaderBytes);
   const SendMessage& message = *fragment.message;
   frame.type = wire::FrameType::kData;
   frame.flags = static_cast<std::uint8_t>((fragment.counted ? wire::kCounted : 0) |

@@ -93,7 +93,8 @@ class TcpChannel final : public spi::Channel {
 
   bool over() const noexcept { return state_ != State::kOpen; }
   double lane_rate(const Lane& lane) const noexcept;
-  Pull pull_of(const Lane& lane) const noexcept;
+  bool express_has_room() noexcept;
+  bool bulk_on_its_way() const noexcept;
   void tune(Lane& lane);
   void take_over(Lane& lane, std::uint32_t generation);
   void lost(Lane& lane, Status why);
@@ -129,6 +130,8 @@ class TcpChannel final : public spi::Channel {
   std::vector<std::unique_ptr<Lane>> lanes_;      // never shrinks: events may still point to closed ones
   std::vector<std::unique_ptr<Dialer>> dialers_;  // of the dialed lanes, by index
   Lane* express_ = nullptr;  // one more than asked for, for small messages; nullptr: there is none
+  double express_allowance_ = 0;  // bytes that may go over it now beside bulk data
+  TimePoint express_refilled_{};
   std::size_t next_lane_ = 0;
   std::size_t fragment_bytes_;
   std::size_t ack_every_;

@@ -76,3 +76,45 @@ TEST_CASE("without bulk data every lane carries small messages", "[tcp][lanes]")
   for (std::size_t i = 0; i < 3; ++i) CHECK(ends.to_b->bytes(i, true) > 100'000);
   CHECK(std::all_of(got.begin(), got.end(), [&](const Bytes& one) { return one == small; }));
 }
+
+namespace {
+
+/// Median time of a 4 KiB message from a to b, in microseconds.
+double latency_us(TwoEnds& ends, std::uint32_t first) {
+  const Bytes small = pattern(4096, 2);
+  Bytes got(small.size());
+  std::vector<double> times;
+  for (std::uint32_t i = 0; i < 201; ++i) {
+    Operation& received = ends.receive(ends.b, first + i, got);
+    const TimePoint start = Clock::now();
+    ends.send(ends.a, first + i, small);
+    if (!ends.drive([&] { return received.completions > 0; })) return -1;
+    times.push_back(std::chrono::duration<double>(Clock::now() - start).count() * 1e6);
+    ends.drive([] { return false; }, milliseconds(4));  // not so many that they are bulk data themselves
+  }
+  std::nth_element(times.begin(), times.begin() + 100, times.end());
+  return times[100];
+}
+
+}  // namespace
+
+TEST_CASE("how long a small message takes beside bulk data", "[tcp][.measure]") {
+  for (const bool paced : {false, true}) {
+    Settings settings;
+    settings.tier = Tier::kWan;
+    settings.window = std::size_t{4} << 20;
+    settings.rate = paced ? 50e6 : 0;
+    TwoEnds ends(settings);
+    if (!paced) ends.to_b->throttle(0, 50e6);
+    REQUIRE(ends.drive([&] { return ends.to_b->connections() == 2; }));
+    const double idle = latency_us(ends, 10);
+    const Bytes bulk = pattern(std::size_t{64} << 20, 1);
+    Bytes got(bulk.size());
+    Operation& received = ends.receive(ends.b, 1, got);
+    ends.send(ends.a, 1, bulk);
+    const double busy = latency_us(ends, 1000);
+    WARN((paced ? "paced" : "throttled") << " to 50 MB/s: idle " << idle << " us, beside bulk data " << busy << " us"
+                                         << (received.completions > 0 ? " (bulk was over)" : ""));
+    CHECK(ends.settle(seconds(30)));
+  }
+}
