@@ -230,7 +230,9 @@ bool Domain::drive_until(Lock& lock, const std::function<bool()>& done, TimePoin
       yield_to_contenders(lock);
       if (poll_all()) idle_since = TimePoint{};
       else relax();
-      if (++polls % kPollsPerClock != 0) continue;
+      // A look at sockets alone lasts as long as a clock read is worth.
+      polls += any_local_ ? 1 : kPollsPerClock;
+      if (polls % kPollsPerClock != 0) continue;
       const TimePoint now = Clock::now();
       poll_control(now);
       if (idle_since == TimePoint{}) idle_since = now;
@@ -238,7 +240,7 @@ bool Domain::drive_until(Lock& lock, const std::function<bool()>& done, TimePoin
         late = true;
         break;
       }
-      if (now - idle_since < spin_) {
+      if (now - idle_since < (contended_ ? kSpinShared : spin_)) {
         if (polls >= yield_after_) offer_core(now);
         continue;
       }
@@ -254,10 +256,12 @@ bool Domain::drive_until(Lock& lock, const std::function<bool()>& done, TimePoin
 }
 
 /// The rank waited for may need this very core, which is then given away early; but a yield costs as much as a small
-/// message, so alone on a core it is only tried once such a message would be here.
+/// message, so alone on a core it is only tried once such a message would be here. Where others do want the core, waiting
+/// soon blocks instead of spinning.
 void Domain::offer_core(TimePoint now) {
   ::sched_yield();
-  yield_after_ = Clock::now() - now > kOthersRan ? kPollsPerClock : std::min(2 * yield_after_, kPollsToYield);
+  contended_ = Clock::now() - now > kOthersRan;
+  yield_after_ = contended_ ? kPollsPerClock : std::min(2 * yield_after_, kPollsToYield);
 }
 
 void Domain::progress(Lock& /*lock*/) {

@@ -147,6 +147,7 @@ class Domain {
   bool remote_busy_ = false;  // the last look at an endpoint that is not host-local found something
   int remote_channels_ = 0;   // made over endpoints that are not host-local
   std::uint64_t polls_ = 0;
+  bool contended_ = false;    // others ran when the core was last offered
   int yield_after_;           // polls of a wait before the core is offered to others
   std::unique_ptr<LeaseDesk> leases_;  // outlives endpoints_, which read its messages
   std::vector<std::unique_ptr<spi::Endpoint>> endpoints_;
