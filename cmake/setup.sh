@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what longspan needs to build, test and measure, by the system's package manager. Safe to run again; quick
-# when nothing is missing.   cmake/setup.sh [--ci]   (--ci: also clang, for the second compiler, tidy and the fuzzers)
+# when nothing is missing.   cmake/setup.sh [--ci | --compare]   (--ci: also clang, for the second compiler, tidy and the
+# fuzzers; --compare: also what perf/compare measures longspan against, PyTorch into build/compare-venv)
 set -euo pipefail
 
 packages=(
@@ -14,8 +15,23 @@ ci_packages=(git clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev)
 case "${1:-}" in
   "") ;;
   --ci) packages+=("${ci_packages[@]}") ;;
-  *) echo "setup: unknown option '$1'; usage: cmake/setup.sh [--ci]" >&2; exit 2 ;;
+  --compare)
+    optional+=(mpich libmpich-dev python3-venv)
+    trap 'code=$?; [ "$code" -ne 0 ] || install_torch' EXIT
+    ;;
+  *) echo "setup: unknown option '$1'; usage: cmake/setup.sh [--ci | --compare]" >&2; exit 2 ;;
 esac
+
+# Gloo comes with PyTorch; its build for CPUs is enough, and a tenth of the size.
+install_torch() {
+  local venv
+  venv=$(dirname "$(readlink -f "$0")")/../build/compare-venv
+  if "$venv/bin/python" -c 'import torch' 2>/dev/null; then return; fi
+  echo "setup: installing PyTorch into build/compare-venv"
+  python3 -m venv "$venv" &&
+    "$venv/bin/pip" install -q 'torch==2.13.0+cpu' numpy --extra-index-url https://download.pytorch.org/whl/cpu ||
+    echo "setup: PyTorch could not be installed; perf/compare/wan.py goes on without Gloo" >&2
+}
 
 if ! command -v apt-get >/dev/null; then
   cat >&2 <<'TEXT'
