@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""PyTorch's Gloo allreduce, timed by the rules of mpi_all_reduce.cpp (and so of all_reduce_perf): every iteration starts at
-an instant agreed on the shared monotonic clock and lasts until the last rank's end; the median counts.
+"""PyTorch's Gloo allreduce, timed by the rules of mpi_all_reduce.cpp (and so of all_reduce_perf): every iteration
+starts at an instant agreed on the shared monotonic clock and lasts until the last rank's end; the median counts.
 
 Run by torchrun or longspan-lab, which set RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT:
   gloo_all_reduce.py [--margin-us N] [--warmup N] [--budget-s N] ITERATIONS BYTES...

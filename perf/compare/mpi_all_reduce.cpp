@@ -1,11 +1,11 @@
 // MPI_Allreduce timed by the rules of all_reduce_perf: every iteration starts at an instant agreed on the (shared)
-// monotonic clock, and lasts until the last rank's end; the median counts. All processes are on this machine, also those
-// in network namespaces of the lab.
+// monotonic clock, and lasts until the last rank's end; the median counts. All processes are on this machine, also
+// those in network namespaces of the lab.
 //
 //   mpi_all_reduce [--margin-us N] [--warmup N] [--budget-s N] ITERATIONS BYTES...
 //
-// Prints BYTES MEDIAN_US ITERATIONS MIN_US MAX_US for each size. The margin is what an agreed start needs to reach every
-// rank; past the budget no further iteration of a size begins, but one is always timed.
+// Prints BYTES MEDIAN_US ITERATIONS MIN_US MAX_US for each size. The margin is what an agreed start needs to reach
+// every rank; past the budget no further iteration of a size begins, but one is always timed.
 #include <fmt/format.h>
 #include <mpi.h>
 #include <sched.h>
@@ -106,7 +106,8 @@ int main(int argc, char** argv) {
     if (times.empty()) {
       fmt::print(stderr, "mpi_all_reduce: {} bytes: wrong result, or no iterations asked for\n", bytes);
     } else {
-      fmt::print("{} {:.2f} {} {:.2f} {:.2f}\n", bytes, times[times.size() / 2], times.size(), times.front(), times.back());
+      fmt::print("{} {:.2f} {} {:.2f} {:.2f}\n", bytes, times[times.size() / 2], times.size(), times.front(),
+                 times.back());
       std::fflush(stdout);
     }
   }

@@ -33,7 +33,8 @@ VENV_PYTHON = ROOT / "build" / "compare-venv" / "bin" / "python"
 DEFAULTS = {"sizes": "1K,1M,64M", "rtts": "40", "losses": "0,1e-3", "buffers": "8M", "rounds": 1}
 FULL = {"sizes": "1K,16K,256K,4M,64M,256M", "rtts": "2,20,60,150", "losses": "0,1e-4,1e-3,1e-2", "buffers": "250K,8M",
         "rounds": 3}
-HOSTS = [("10.77.0.1", "eu-1", "eu"), ("10.77.0.2", "eu-2", "eu"), ("10.77.1.1", "us-1", "us"), ("10.77.1.2", "us-2", "us")]
+HOSTS = [("10.77.0.1", "eu-1", "eu"), ("10.77.0.2", "eu-2", "eu"),
+         ("10.77.1.1", "us-1", "us"), ("10.77.1.2", "us-2", "us")]
 NAMES = {"longspan": "longspan", "gloo": "Gloo", "open_mpi": "Open MPI", "mpich": "MPICH"}
 START_S = 15  # what a launcher may need before the first iteration, in a box of time
 
@@ -76,18 +77,21 @@ def parse_options():
     parser.add_argument("--rate", default="1 Gbit/s", help="of the WAN link, each way (1 Gbit/s)")
     parser.add_argument("--nic", default="5 Gbit/s", help="of each host (5 Gbit/s)")
     parser.add_argument("--iterations", type=int, default=15, help="most timed iterations of a size in a run (15)")
-    parser.add_argument("--budget", type=float, default=6, help="seconds after which no iteration of a size begins (6)")
-    parser.add_argument("--box", type=float, default=45, help="seconds that a size may take, then its run is ended (45)")
+    parser.add_argument("--budget", type=float, default=6,
+                        help="seconds after which no iteration of a size begins (6)")
+    parser.add_argument("--box", type=float, default=45,
+                        help="seconds that a size may take, then its run is ended (45)")
     parser.add_argument("--peer-cc", default="default", help="the peers' congestion control (the kernel's default)")
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "compare", help="folder: wan.json, wan.svg (build/compare)")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "compare",
+                        help="folder: wan.json, wan.svg (build/compare)")
     parser.add_argument("--again", default="", help="peers whose runs in the results file are to be made anew")
     parser.add_argument("--stop-after", type=float, default=math.inf,
                         help="seconds: begin no run that would not end within (a guess from what such runs took)")
     parser.add_argument("--report-only", action="store_true", help="table and plot of the results file, no runs")
     options = parser.parse_args()
     chosen = FULL if options.full else DEFAULTS
-    readers = {"sizes": list_of(read_size), "rtts": list_of(float), "losses": list_of(float), "buffers": list_of(read_buffer),
-               "rounds": int}
+    readers = {"sizes": list_of(read_size), "rtts": list_of(float), "losses": list_of(float),
+               "buffers": list_of(read_buffer), "rounds": int}
     for name, read in readers.items():
         if getattr(options, name) is None:
             setattr(options, name, read(str(chosen[name])))
@@ -113,15 +117,24 @@ def first_match(pattern, text):
     return match[1] if match else None
 
 
+def longspan_version():
+    """The commit of the sources, and when the program was built: they may differ."""
+    program = BUILD / "all_reduce_perf"
+    if not program.exists() or not (BUILD / "longspan").exists():
+        return None
+    commit = output_of("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD") or "unknown"
+    built = datetime.datetime.fromtimestamp(program.stat().st_mtime, datetime.timezone.utc)
+    return f"{commit}, built {built:%Y-%m-%dT%H:%MZ}"
+
+
 def find_peers():
     """Per peer: its version, or how to install it."""
     release = "cmake --preset release && cmake --build --preset release"
     peers = {}
     python = os.environ.get("LONGSPAN_COMPARE_PYTHON") or (str(VENV_PYTHON) if VENV_PYTHON.exists() else sys.executable)
-    built = (BUILD / "all_reduce_perf").exists() and (BUILD / "longspan").exists()
-    peers["longspan"] = {"version": (output_of("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD") or "unknown") if built else None,
-                         "install": release}
-    torch = output_of(python, "-c", "import torch, torch.distributed as d; print(torch.__version__ if d.is_gloo_available() else '')")
+    peers["longspan"] = {"version": longspan_version(), "install": release}
+    torch = output_of(python, "-c", "import torch, torch.distributed as d\n"
+                                    "print(torch.__version__ if d.is_gloo_available() else '')")
     peers["gloo"] = {"version": f"torch {torch}" if torch else None, "python": python,
                      "install": "cmake/setup.sh --compare, or set LONGSPAN_COMPARE_PYTHON to a Python that has torch"}
     mpi = first_match(r"([0-9][\w.]+)\s*\n", output_of("mpirun.openmpi", "--version") + "\n")
@@ -130,7 +143,8 @@ def find_peers():
     mpich = output_of("mpiexec.mpich", "--version")
     version = first_match(r"Version:\s*(\S+)", mpich)
     device = first_match(r"--with-device=([\w:]+)", mpich)
-    peers["mpich"] = {"version": f"{version} ({device})" if version and (BUILD / "mpich_all_reduce").exists() else None,
+    built = (BUILD / "mpich_all_reduce").exists()
+    peers["mpich"] = {"version": f"{version} ({device})" if version and built else None,
                       "install": f"apt-get install mpich libmpich-dev, then {release}"}
     return peers
 
@@ -138,7 +152,8 @@ def find_peers():
 def machine():
     cpu = first_match(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text()) or "unknown"
     control = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
-    return {"cpu": cpu, "cores": os.cpu_count(), "kernel": os.uname().release.split("-")[0], "default_congestion_control": control}
+    return {"cpu": cpu, "cores": os.cpu_count(), "kernel": os.uname().release.split("-")[0],
+            "default_congestion_control": control}
 
 
 # --- one run ----------------------------------------------------------------------------------------------------------
@@ -146,18 +161,18 @@ def machine():
 def topology_text(case, options):
     text = "# Written by perf/compare/wan.py.\nversion = 1\n"
     for address, name, region in HOSTS:
-        text += f'\n[[host]]\nname    = "{name}"\nregion  = "{region}"\naddress = "{address}"\nnic     = "{options.nic}"\n'
-    text += f'\n[[wan]]\nfrom      = "eu"\nto        = "us"\nbandwidth = "{options.rate}"\nlatency   = "{case["rtt_ms"] / 2:g} ms"\n'
-    text += f'buffer    = "{case["buffer"] // 1000} KB"\nloss      = {case["loss"]:f}\n'
-    return text
+        text += f'\n[[host]]\nname = "{name}"\nregion = "{region}"\naddress = "{address}"\nnic = "{options.nic}"\n'
+    text += f'\n[[wan]]\nfrom = "eu"\nto = "us"\nbandwidth = "{options.rate}"\nlatency = "{case["rtt_ms"] / 2:g} ms"\n'
+    return text + f'buffer = "{case["buffer"] // 1000} KB"\nloss = {case["loss"]:f}\n'
 
 
 def bound_us(topology, size):
-    text = output_of(str(BUILD / "longspan"), "explain", "--topology", str(topology), "--size", str(size), "--json")
+    command = [str(BUILD / "longspan"), "explain", "--topology", str(topology), "--size", str(size), "--json"]
+    text = output_of(*command)
     try:
         return json.loads(text)["bound_us"]
     except (ValueError, KeyError):
-        sys.exit(f"wan.py: `longspan explain --topology {topology} --size {size} --json` gave no bound: {text[:300]}")
+        sys.exit(f"wan.py: `{' '.join(command)}` gave no bound: {text[:300]}")
 
 
 def iterations_of(bound, case, options):
@@ -174,10 +189,12 @@ def command_of(peer, peers, case, sizes, folder, bounds, options):
                 "-J", str(folder / "result.json")]
     # How many of which size: the budget ends those that take long.
     timed, warm = iterations_of(bounds[sizes[0]], case, options)
-    rules = ["--margin-us", f"{1500 * case['rtt_ms'] + 1000:.0f}", "--warmup", str(warm), "--budget-s", str(options.budget)]
+    rules = ["--margin-us", f"{1500 * case['rtt_ms'] + 1000:.0f}", "--warmup", str(warm),
+             "--budget-s", str(options.budget)]
     programs = {"gloo": [peers["gloo"]["python"], str(HERE / "gloo_all_reduce.py")],
                 "open_mpi": [str(BUILD / "mpi_all_reduce")], "mpich": [str(BUILD / "mpich_all_reduce")]}
-    return [str(HERE / "wan_rank.sh"), str(folder), options.peer_cc, peer, *programs[peer], *rules, str(timed), *map(str, sizes)]
+    return [str(HERE / "wan_rank.sh"), str(folder), options.peer_cc, peer, *programs[peer], *rules, str(timed),
+            *map(str, sizes)]
 
 
 def results_of(peer, folder, printed):
@@ -195,8 +212,8 @@ def results_of(peer, folder, printed):
     for line in printed.splitlines():
         match = re.fullmatch(r"(\d+) ([\d.]+) (\d+) ([\d.]+) ([\d.]+)", line.strip())
         if match:
-            found[int(match[1])] = {"time_us": float(match[2]), "iterations": int(match[3]), "min_us": float(match[4]),
-                                    "max_us": float(match[5])}
+            found[int(match[1])] = {"time_us": float(match[2]), "iterations": int(match[3]),
+                                    "min_us": float(match[4]), "max_us": float(match[5])}
     return found
 
 
@@ -209,7 +226,8 @@ def lab_of(folder):
     return {"valid": report["valid"], "reasons_invalid": report["reasons_invalid"],
             "dropped_packets": sum(link["dropped_packets"] for link in links),
             "lost_packets": sum(link["lost_packets"] for link in links),
-            "largest_queue_bytes": max(link["largest_queue_bytes"] for link in links), "stolen_share": report["stolen_share"]}
+            "largest_queue_bytes": max(link["largest_queue_bytes"] for link in links),
+            "stolen_share": report["stolen_share"]}
 
 
 def last_words(text):
@@ -224,13 +242,14 @@ def run_once(peer, peers, case, sizes, bounds, round_number, options):
     try:
         (folder / "topology.toml").write_text(topology_text(case, options))
         (folder / "nsswitch.conf").write_text("hosts: files\npasswd: files\ngroup: files\n")
-        (folder / "hosts").write_text("127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for address, name, _ in HOSTS))
+        names = "".join(f"{address} {name}\n" for address, name, _ in HOSTS)
+        (folder / "hosts").write_text("127.0.0.1 localhost\n" + names)
         for rank in range(1, len(HOSTS)):
             os.mkfifo(folder / f"end.{rank}")
         box = START_S + options.box * len(sizes)
-        command = [str(BUILD / "longspan-lab"), "run", "--topology", str(folder / "topology.toml"), "--prefix", "others",
-                   "--grace", "5s", "--timeout", f"{box:.0f}s", "--seed", str(round_number + 1), "--allow-invalid", "--json",
-                   str(folder / "lab.json"), "--quiet", "--",
+        command = [str(BUILD / "longspan-lab"), "run", "--topology", str(folder / "topology.toml"),
+                   "--prefix", "others", "--grace", "5s", "--timeout", f"{box:.0f}s", "--seed", str(round_number + 1),
+                   "--allow-invalid", "--json", str(folder / "lab.json"), "--quiet", "--",
                    *command_of(peer, peers, case, sizes, folder, bounds, options)]
         began = time.monotonic()
         try:
@@ -247,13 +266,15 @@ def run_once(peer, peers, case, sizes, bounds, round_number, options):
     ended = False
     for size in sizes:
         record = {"peer": peer, "round": round_number, **case, "size": size, "status": "ok", **found.get(size, {}),
-                  "lab": lab, "lab_covers_sizes": sizes, "wall_s": round(wall, 2)}
+                  "lab": lab, "lab_covers_sizes": sizes,
+                  "budget_s": options.budget, "wall_s": round(wall, 2)}
         if record.get("wrong"):
             record.update(status="failed", message=f"{record['wrong']} wrong elements")
         if size not in found:
             status = "not reached" if ended else "timeout" if code == 124 else "failed"
-            record.update(status=status, message=f"exit code {code}: {last_words(printed + errors)}" if status == "failed"
-                          else f"the run's {box:.0f} s were up" if status == "timeout" else "a smaller size did not end")
+            record.update(status=status, message={"failed": f"exit code {code}: {last_words(printed + errors)}",
+                                                  "timeout": f"the run's {box:.0f} s were up",
+                                                  "not reached": "a smaller size did not end"}[status])
             ended = True
         elif code != 0:
             record["message"] = f"measured, then the run ended with {code}: {last_words(printed + errors)}"
@@ -326,7 +347,9 @@ def table(results):
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     rows.insert(1, ["-" * width for width in widths])
     lines = ["| " + " | ".join(word.ljust(width) for word, width in zip(row, widths)) + " |" for row in rows]
-    lines += ["", f"Medians over {results['rounds']} round(s) of each run's median; % of longspan's bound."]
+    counts = sorted({cell["rounds"] for cell in cells})
+    rounds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else counts[0] if counts else 0
+    lines += ["", f"Medians over {rounds} round(s) of each run's median; % of longspan's bound."]
     if any(cell["invalid"] for cell in cells):
         lines.append("* at least one of the lab's runs was invalid: the emulator itself was late (docs/lab.md)")
     for cell in cells:
@@ -364,7 +387,7 @@ def load(options, peers):
     results["runs"] = [run for run in results["runs"] if run["peer"] not in again]
     results.update(date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%MZ"), rate=options.rate,
                    nic=options.nic, rounds=max(options.rounds, results.get("rounds", 0)), machine=machine(),
-                   peer_congestion_control=options.peer_cc, budget_s=options.budget, box_s=options.box)
+                   peer_congestion_control=options.peer_cc)
     known = results.setdefault("peers", {})
     for peer in NAMES:
         if peer in options.peers or peer in known:
@@ -373,8 +396,8 @@ def load(options, peers):
 
 
 def plan_runs(results, peers, options):
-    """(round, case, peer, sizes) still to do. longspan has a run for each size; a peer's launcher is slow, so it has one
-    run for all. Each round begins with another peer: what drifts does not favour one."""
+    """(round, case, peer, sizes) still to do. longspan has a run for each size; a peer's launcher is slow, so it has
+    one run for all. Each round begins with another peer: what drifts does not favour one."""
     done = {key_of(run) for run in results["runs"]}
     cases = [{"rtt_ms": rtt, "loss": loss, "buffer": buffer}
              for rtt in options.rtts for buffer in options.buffers for loss in options.losses]
@@ -385,14 +408,15 @@ def plan_runs(results, peers, options):
                 peer = present[(i + round_number) % len(present)]
                 groups = [[size] for size in options.sizes] if peer == "longspan" else [options.sizes]
                 for sizes in groups:
-                    left = [size for size in sizes if key_of({"peer": peer, "round": round_number, **case, "size": size}) not in done]
+                    left = [size for size in sizes
+                            if key_of({"peer": peer, "round": round_number, **case, "size": size}) not in done]
                     if left:
                         yield round_number, case, peer, left
 
 
 def guess_seconds(peer, case, sizes, results, box):
-    same = [run["wall_s"] for run in results["runs"]
-            if run["peer"] == peer and run["lab_covers_sizes"] == sizes and all(run[name] == case[name] for name in case)]
+    same = [run["wall_s"] for run in results["runs"] if run["peer"] == peer and run["lab_covers_sizes"] == sizes
+            and all(run[name] == case[name] for name in case)]
     return max(same) * 1.1 if same else min(box, 30)
 
 
@@ -414,8 +438,8 @@ def compare(results, peers, options):
         results["runs"] += records
         save(results, options)
         told = "; ".join(f"{size_name(record['size'])} " + (
-            f"{record['time_us'] / 1e3:.4g} ms" if "time_us" in record else f"{record['status']}: {record['message']}")
-            for record in records)
+            f"{record['time_us'] / 1e3:.4g} ms" if record["status"] == "ok"
+            else f"{record['status']}: {record['message']}") for record in records)
         print(f"{index + 1}/{len(work)} round {round_number + 1}, {case_name(case)}, {NAMES[peer]}: {told}"
               f"  ({records[0]['wall_s']:.1f} s)", flush=True)
     return True

@@ -1,4 +1,4 @@
-"""The results of wan.py as an SVG: a panel for each RTT, buffer and loss; bars for each size and peer, % of the bound."""
+"""The results of wan.py as an SVG: a panel for each RTT, buffer and loss; a bar for each size and peer."""
 from html import escape
 
 COLOURS = {"longspan": "#0b6fb8", "gloo": "#e08214", "open_mpi": "#7a7a7a", "mpich": "#9e5fa8"}
@@ -18,20 +18,24 @@ def text(x, y, words, size=11, anchor="middle", weight="normal", extra=""):
             f"{escape(words)}</text>")
 
 
+def upright(x, bottom, words, colour):
+    x, y = x + 3, bottom - 3
+    return text(x, y, words, 9, "start", extra=f'fill="{colour}" transform="rotate(-90 {x:.1f} {y:.1f})"')
+
+
 def bar(x, bottom, cell, peer):
     """One bar with its number, or what became of the cell."""
     middle = x + BAR / 2
     if cell is None:
-        return text(middle, bottom - 3, "not run", 8, "start", extra=f'fill="#999" transform="rotate(-90 {middle:.1f} {bottom - 3:.1f})"')
+        return upright(middle, bottom, "not run", "#999")
     if "bound_percent" not in cell:
-        words = cell["failures"][0].split(":")[0]
-        return text(middle + 3, bottom - 3, words, 9, "start",
-                    extra=f'fill="#b00020" transform="rotate(-90 {middle + 3:.1f} {bottom - 3:.1f})"')
+        return upright(middle, bottom, cell["failures"][0].split(":")[0], "#b00020")
     height = min(cell["bound_percent"], 110) / 100 * HEIGHT
     mark = "*" if cell["invalid"] or cell["ok"] < cell["rounds"] else ""
-    tip = f"{peer}: {cell['time_us'] / 1e3:.4g} ms, {cell['bound_percent']:.1f} % of the bound, {cell['ok']} of {cell['rounds']} rounds"
-    return (f'<rect x="{x:.1f}" y="{bottom - height:.1f}" width="{BAR - 2}" height="{height:.1f}" fill="{COLOURS[peer]}">'
-            f"<title>{escape(tip)}</title></rect>"
+    tip = (f"{peer}: {cell['time_us'] / 1e3:.4g} ms, {cell['bound_percent']:.1f} % of the bound, "
+           f"{cell['ok']} of {cell['rounds']} rounds")
+    return (f'<rect x="{x:.1f}" y="{bottom - height:.1f}" width="{BAR - 2}" height="{height:.1f}" '
+            f'fill="{COLOURS[peer]}"><title>{escape(tip)}</title></rect>'
             + text(middle - 1, bottom - height - 3, f"{cell['bound_percent']:.0f}{mark}", 9))
 
 
@@ -42,7 +46,8 @@ def panel(x, y, title, sizes, peers, cells):
     parts = [text(x, y + 16, title, 12, "start", "bold")]
     for percent in (0, 25, 50, 75, 100):
         line = bottom - percent / 100 * HEIGHT
-        parts.append(f'<line x1="{x}" x2="{x + width}" y1="{line:.1f}" y2="{line:.1f}" stroke="{"#888" if percent in (0, 100) else "#ddd"}"/>')
+        colour = "#888" if percent in (0, 100) else "#ddd"
+        parts.append(f'<line x1="{x}" x2="{x + width}" y1="{line:.1f}" y2="{line:.1f}" stroke="{colour}"/>')
         parts.append(text(x - 6, line + 4, f"{percent}", 10, "end"))
     for i, size in enumerate(sizes):
         start = x + GAP + i * group
@@ -59,11 +64,12 @@ def draw(results, names):
     losses = sorted({cell["loss"] for cell in cells})
     panel_width = (BAR * len(peers) + GAP) * len(sizes) + GAP + 50
     panel_height = PANEL_TOP + HEIGHT + PANEL_BOTTOM
-    width = max(560, LEFT + panel_width * len(losses))
+    width = max(720, LEFT + panel_width * len(losses))
     height = TOP + panel_height * len(rows)
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-             'font-family="Helvetica, Arial, sans-serif" fill="#222">', '<rect width="100%" height="100%" fill="white"/>',
-             text(LEFT, 22, f"Allreduce over the WAN, % of the bound (higher is better): 2 regions x 2 hosts, {results['rate']}", 14, "start", "bold")]
+    title = f"Allreduce over the WAN, % of the bound (higher is better): 2 regions x 2 hosts, {results['rate']}"
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+             f'height="{height}" font-family="Helvetica, Arial, sans-serif" fill="#222">',
+             '<rect width="100%" height="100%" fill="white"/>', text(LEFT, 22, title, 14, "start", "bold")]
     x = LEFT
     for peer in peers:
         parts.append(f'<rect x="{x}" y="36" width="12" height="12" fill="{COLOURS[peer]}"/>')

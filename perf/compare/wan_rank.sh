@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # What wan.py has the lab start once per rank for a peer of longspan; not to be called by hand.
 #   wan_rank.sh FOLDER CONGESTION_CONTROL PEER COMMAND...
-# FOLDER holds `hosts` and `nsswitch.conf` for /etc (hosts in the order of ranks) and, for MPI, a FIFO end.RANK for each rank but the first.
-# Gloo's command runs on every rank. MPI's launcher runs on rank 0 only: the other ranks just keep their hosts alive, and
-# wan_agent.sh, which stands in for ssh, starts the launcher's daemons in them.
+# FOLDER holds `hosts` and `nsswitch.conf` for /etc (hosts in the order of ranks) and, for MPI, a FIFO end.RANK for each
+# rank but the first. Gloo's command runs on every rank. MPI's launcher runs on rank 0 only: the other ranks just keep
+# their hosts alive, and wan_agent.sh, which stands in for ssh, starts the launcher's daemons in them.
 set -euo pipefail
 folder=$1 control=$2 peer=$3
 here=$(dirname "$(readlink -f "$0")")
 
-# Hosts of one machine share its name and /etc/hosts: MPI takes ranks of one name for neighbours, and a peer that resolves
-# its own name would listen at an address outside of the lab. Nor is there a name server inside to wait for.
+# Hosts of one machine share its name and /etc/hosts: MPI takes ranks of one name for neighbours, and a peer that
+# resolves its own name would listen at an address outside of the lab. Nor is there a name server inside to wait for.
 if [ -z "${WAN_RANK_HAS_OWN_NAME:-}" ]; then
   exec env WAN_RANK_HAS_OWN_NAME=1 unshare --uts --mount "$0" "$@"
 fi
