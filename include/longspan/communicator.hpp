@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -51,6 +52,19 @@ struct PlanSummary {
   double predicted_seconds = 0;
   double bound_seconds = -1;  ///< < 0: not known
   std::string bound_cut;
+};
+
+/// What this rank's connections over one directed WAN link have done so far; of a link out of another region, nothing.
+struct LinkStats {
+  std::string name;                           ///< "eu -> us"
+  double bandwidth_bytes_per_second = 0;      ///< as the topology states it
+  std::uint64_t bytes_sent = 0;               ///< payload
+  double delivery_rate_bytes_per_second = 0;  ///< as last measured, of all connections together
+  double leased_bytes_per_second = 0;         ///< what they may send now, of IP packets
+  std::chrono::nanoseconds rtt{0};            ///< the latest; less min_rtt, it is what waits in queues
+  std::chrono::nanoseconds min_rtt{0};
+  std::uint64_t retransmits = 0;              ///< packets that had to be sent again
+  std::uint64_t reconnects = 0;               ///< lost connections that were replaced
 };
 
 /// A group of ranks that communicate. Collective calls must be made by all ranks in the same order; calls on different
@@ -131,6 +145,8 @@ class LONGSPAN_API Communicator {
   Result<PlanSummary> explain(const CollectiveShape& shape, std::size_t bytes, DataType type) const;
   /// Bytes that this rank has sent so far over each tier (index: Tier).
   std::vector<std::uint64_t> bytes_sent_by_tier() const;
+  /// This rank's use of every WAN link, in the order of the topology; by all its communicators. No communication.
+  std::vector<LinkStats> link_stats() const;
 
   runtime::CommunicatorImpl* impl() const noexcept { return impl_.get(); }
 

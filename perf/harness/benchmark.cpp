@@ -169,6 +169,7 @@ Status Session::run(Report& report) {
       }
     }
   }
+  LONGSPAN_TRY(report.gather_links(world_));
   report.end(world_);
   return {};
 }

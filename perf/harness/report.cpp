@@ -112,6 +112,64 @@ void Report::add(const Row& row) {
   json_->root["plan"] = row.algorithm;
 }
 
+Status Report::gather_links(Communicator& comm) {
+  if (!settings_.links) return {};
+  links_ = comm.link_stats();
+  constexpr std::size_t kValues = 7;
+  const std::size_t each = links_.size() * kValues;
+  std::vector<double> mine;
+  for (const LinkStats& link : links_) {
+    for (const double value : {static_cast<double>(link.bytes_sent), link.delivery_rate_bytes_per_second, link.leased_bytes_per_second,
+                               static_cast<double>(link.rtt.count()), static_cast<double>(link.min_rtt.count()),
+                               static_cast<double>(link.retransmits), static_cast<double>(link.reconnects)}) {
+      mine.push_back(value);
+    }
+  }
+  std::vector<double> all(each * static_cast<std::size_t>(comm.size()));
+  if (each == 0) return {};
+  LONGSPAN_TRY(comm.all_gather(mine.data(), all.data(), each, DataType::kFloat64));
+  for (std::size_t w = 0; w < links_.size(); ++w) {
+    LinkStats sum{links_[w].name, links_[w].bandwidth_bytes_per_second};
+    for (std::size_t at = w * kValues; at < all.size(); at += each) {
+      const double* value = all.data() + at;
+      sum.bytes_sent += static_cast<std::uint64_t>(value[0]);
+      sum.delivery_rate_bytes_per_second += value[1];
+      sum.leased_bytes_per_second += value[2];
+      sum.rtt = std::max(sum.rtt, std::chrono::nanoseconds(static_cast<std::int64_t>(value[3])));
+      const std::chrono::nanoseconds least(static_cast<std::int64_t>(value[4]));
+      if (least.count() > 0 && (sum.min_rtt.count() == 0 || least < sum.min_rtt)) sum.min_rtt = least;
+      sum.retransmits += static_cast<std::uint64_t>(value[5]);
+      sum.reconnects += static_cast<std::uint64_t>(value[6]);
+    }
+    links_[w] = std::move(sum);
+  }
+  return {};
+}
+
+void Report::print_links() const {
+  if (!settings_.links) return;
+  fmt::print("# Links, all ranks together (rates as last measured by the connections, and as leased):\n");
+  fmt::print("# {:>20} {:>16} {:>10} {:>10} {:>9} {:>9} {:>9} {:>12} {:>11}\n", "link", "sent (B)", "delivered", "leased", "rtt min",
+             "rtt now", "queued", "retransmits", "reconnects");
+  fmt::print("# {:>20} {:>16} {:>10} {:>10} {:>9} {:>9} {:>9} {:>12} {:>11}\n", "", "", "(Mbit/s)", "(Mbit/s)", "(ms)", "(ms)", "(ms)", "", "");
+  for (const LinkStats& link : links_) {
+    const double least = static_cast<double>(link.min_rtt.count()) / 1e6;
+    const double now = static_cast<double>(link.rtt.count()) / 1e6;
+    fmt::print("# {:>20} {:>16} {:>10.1f} {:>10.1f} {:>9.2f} {:>9.2f} {:>9.2f} {:>12} {:>11}\n", link.name, link.bytes_sent,
+               link.delivery_rate_bytes_per_second * 8e-6, link.leased_bytes_per_second * 8e-6, least, now, now - least, link.retransmits,
+               link.reconnects);
+    json_->root["links"].push_back({{"link", link.name},
+                                    {"bandwidth_bytes_per_second", link.bandwidth_bytes_per_second},
+                                    {"bytes_sent", link.bytes_sent},
+                                    {"delivery_rate_bytes_per_second", link.delivery_rate_bytes_per_second},
+                                    {"leased_bytes_per_second", link.leased_bytes_per_second},
+                                    {"rtt_ms", now},
+                                    {"min_rtt_ms", least},
+                                    {"retransmits", link.retransmits},
+                                    {"reconnects", link.reconnects}});
+  }
+}
+
 void Report::end(const Communicator& comm) {
   if (!prints_) return;
   if (settings_.tiers) {
@@ -123,6 +181,7 @@ void Report::end(const Communicator& comm) {
     }
     fmt::print("\n");
   }
+  print_links();
   if (!last_cut_.empty()) fmt::print("# Bound of the last line set by: {}\n", last_cut_);
   fmt::print("# Out of bounds values : {} {}\n", wrong_, wrong_ == 0 ? "OK" : "FAILED");
   fmt::print("# Avg bus bandwidth    : {:.6g}\n", busbw_count_ == 0 ? 0.0 : busbw_sum_ / busbw_count_);

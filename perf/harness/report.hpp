@@ -46,6 +46,8 @@ class Report {
   ~Report();
   void begin(const Communicator& comm, const AlignedClock& clock);
   void add(const Row& row);
+  /// Collective: sums up every rank's statistics of the WAN links for `end`.
+  Status gather_links(Communicator& comm);
   void end(const Communicator& comm);
   /// 0 when nothing was wrong.
   int exit_code() const noexcept { return wrong_ == 0 ? 0 : 1; }
@@ -58,6 +60,9 @@ class Report {
   const Settings& settings_;
   bool prints_;
   std::uint64_t wrong_ = 0;
+  void print_links() const;
+
+  std::vector<LinkStats> links_;
   double busbw_sum_ = 0;
   int busbw_count_ = 0;
   std::string last_cut_;

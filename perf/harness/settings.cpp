@@ -73,6 +73,7 @@ void add_options(CLI::App& app, Settings& s) {
   app.add_option_function<int>("-R,--local_register", [&s](int value) { s.register_buffers = value != 0; }, "1: register the buffers (0)");
   app.add_option("-J,--output_file", s.json, "write JSON here (rank 0)");
   app.add_flag("--tiers", s.tiers, "bytes that rank 0 sent over each tier");
+  app.add_flag("--links", s.links, "what went over each WAN link, all ranks together");
   app.add_option("--topology", s.topology, "topology file (LONGSPAN_TOPOLOGY)");
   app.add_option("--algorithm", s.algorithm, "force an algorithm (LONGSPAN_ALGORITHM)");
   app.add_option("--groups", s.groups, "this many communicators at the same time, rank r in number r mod N (1)")->check(CLI::Range(1, 1024));

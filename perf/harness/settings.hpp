@@ -25,6 +25,7 @@ struct Settings {
   std::vector<ReduceOp> ops{ReduceOp::kSum};
   int root = 0;        ///< -1: all, one after the other
   bool tiers = false;
+  bool links = false;
   bool register_buffers = false;
   std::string json;
   std::string topology;

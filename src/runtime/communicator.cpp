@@ -262,6 +262,8 @@ Result<PlanSummary> Communicator::explain(const CollectiveShape& shape, std::siz
   return impl_->explain(shape, bytes);
 }
 
+std::vector<LinkStats> Communicator::link_stats() const { return impl_->link_stats(); }
+
 std::vector<std::uint64_t> Communicator::bytes_sent_by_tier() const {
   auto lock = impl_->domain().lock();
   std::vector<std::uint64_t> bytes;

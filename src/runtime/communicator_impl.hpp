@@ -95,6 +95,7 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   void close();
   Status error();
   Result<PlanSummary> explain(const CollectiveShape& shape, std::size_t bytes);
+  std::vector<LinkStats> link_stats();
   Status register_buffer(std::span<std::byte> memory);
   Status unregister_buffer(void* data);
   Result<void*> alloc(std::size_t bytes);

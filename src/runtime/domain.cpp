@@ -396,6 +396,11 @@ void Domain::forget(std::uint64_t comm) {
   }
 }
 
+spi::Channel* Domain::find_channel(spi::PeerId peer) const {
+  const auto found = channels_.find(peer);
+  return found == channels_.end() ? nullptr : found->second.channel;
+}
+
 std::uint64_t Domain::bytes_sent(Tier tier) const {
   std::uint64_t sum = 0;
   for (const auto& [peer, open] : channels_) {

@@ -106,6 +106,8 @@ class Domain {
   void wake_waiters() { waiters_.notify_all(); }
   std::span<const std::unique_ptr<spi::Endpoint>> endpoints() const { return endpoints_; }
   std::uint64_t bytes_sent(Tier tier) const;
+  /// The channel to a peer, where there is one.
+  spi::Channel* find_channel(spi::PeerId peer) const;
 
  private:
   explicit Domain(DomainOptions options);

@@ -29,6 +29,8 @@ std::vector<std::uint32_t> links_of(std::span<const LeasedFlow> flows) {
   return links;
 }
 
+constexpr double kIdleShare = 16;
+
 void* tagged(void* parcel) { return reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(parcel) | 2U); }
 
 }  // namespace
@@ -57,7 +59,7 @@ void LeaseDesk::begin(std::span<const LeasedFlow> flows) {
   for (const LeasedFlow& each : flows) {
     Flow& flow = links_[each.link].flows[each.channel];
     flow.claims.push_back(each.claim);
-    flow.idle_rate = each.claim.weight;
+    flow.idle_rate = each.claim.weight / kIdleShare;
   }
   for (const std::uint32_t index : links_of(flows)) {
     Link& link = links_[index];
@@ -88,6 +90,12 @@ void LeaseDesk::end(std::span<const LeasedFlow> flows) {
   if (!flows.empty()) announce_at_ = std::min(announce_at_, Clock::now() + kPatience);
 }
 
+double LeaseDesk::leased(std::uint32_t link) const {
+  double sum = 0;
+  for (const auto& [channel, flow] : links_[link].flows) sum += flow.rate;
+  return sum;
+}
+
 Claim LeaseDesk::own_claim(const Link& link) const {
   Claim sum;
   for (const auto& [channel, flow] : link.flows) {
@@ -106,7 +114,7 @@ void LeaseDesk::apply(Link& link) {
   for (const auto& [channel, flow] : link.flows) all.insert(all.end(), flow.claims.begin(), flow.claims.end());
   const double fill = std::min(link.fill, fill_level(all, link.budget));
   for (auto& [channel, flow] : link.flows) {
-    // What nobody uses falls back to a share that all may take at once: a new connection is still being warmed at it.
+    // What nobody uses may still be warming a new connection: at a rate that disturbs nobody.
     double rate = flow.claims.empty() ? std::min(flow.rate, flow.idle_rate) : 0;
     for (const Claim& claim : flow.claims) rate += share_of(claim, fill);
     if (!differ(rate, flow.rate)) continue;

@@ -41,6 +41,8 @@ class LeaseDesk final : public Pollable {
 
   void begin(std::span<const LeasedFlow> flows);
   void end(std::span<const LeasedFlow> flows);
+  /// What this rank's flows over a link may send now, together.
+  double leased(std::uint32_t link) const;
   double budget(std::uint32_t link) const { return links_[link].budget; }
 
   /// From the Domain: a message of another desk, and the end of our own sends and receives.

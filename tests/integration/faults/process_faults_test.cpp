@@ -109,9 +109,11 @@ std::vector<Outcome> run(const std::function<std::string(Communicator&)>& body, 
 }
 
 /// Collectives until one fails; what it says, and on a line of its own how many seconds that took.
-std::string until_failure(Communicator& comm) {
+/// Calls until one fails; `before` hears of each how many came before it.
+std::string until_failure(Communicator& comm, const std::function<void(int)>& before = [](int) {}) {
   std::vector<float> x(200'000, 1);
-  for (;;) {
+  for (int calls = 0;; ++calls) {
+    before(calls);
     const auto began = Clock::now();
     const Status status = comm.all_reduce(x.data(), x.data(), x.size(), kFloat, ReduceOp::kMax);
     const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
@@ -139,12 +141,9 @@ TEST_CASE("A rank that is killed in a collective is named by all others within t
   bool soon = false;
   for (int attempt = 0; attempt < 3 && !soon; ++attempt) {  // the machine may stall, but hardly each time
     const auto outcomes = run([victim](Communicator& comm) {
-      std::vector<float> x(100'000, 1);
-      for (int i = 0; i < 20; ++i) {
-        if (!comm.all_reduce(x.data(), x.data(), x.size(), kFloat, ReduceOp::kMax).ok()) return std::string("too early");
-      }
-      if (comm.rank() == victim) ::kill(::getpid(), SIGKILL);
-      return until_failure(comm);
+      return until_failure(comm, [&](int calls) {
+        if (comm.rank() == victim && calls == 20) ::kill(::getpid(), SIGKILL);
+      });
     }, 30s, 10s);
     soon = true;
     for (int r = 0; r < 4; ++r) {
