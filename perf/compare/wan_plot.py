@@ -62,14 +62,14 @@ def draw(results, names):
     sizes = sorted({cell["size"] for cell in cells})
     rows = sorted({(cell["rtt_ms"], cell["buffer"]) for cell in cells})
     losses = sorted({cell["loss"] for cell in cells})
-    panel_width = (BAR * len(peers) + GAP) * len(sizes) + GAP + 50
+    panel_width = max(265, (BAR * len(peers) + GAP) * len(sizes) + GAP + 50)
     panel_height = PANEL_TOP + HEIGHT + PANEL_BOTTOM
-    width = max(720, LEFT + panel_width * len(losses))
-    height = TOP + panel_height * len(rows)
-    title = f"Allreduce over the WAN, % of the bound (higher is better): 2 regions x 2 hosts, {results['rate']}"
+    width = max(600, LEFT + panel_width * len(losses))
+    height = TOP + panel_height * len(rows) + 16
+    title = f"Allreduce over the WAN, % of the bound: 2 regions x 2 hosts, {results['rate']}"
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
              f'height="{height}" font-family="Helvetica, Arial, sans-serif" fill="#222">',
-             '<rect width="100%" height="100%" fill="white"/>', text(LEFT, 22, title, 14, "start", "bold")]
+             '<rect width="100%" height="100%" fill="white"/>', text(LEFT, 22, title, 13, "start", "bold")]
     x = LEFT
     for peer in peers:
         parts.append(f'<rect x="{x}" y="36" width="12" height="12" fill="{COLOURS[peer]}"/>')
@@ -83,4 +83,7 @@ def draw(results, names):
                 buffer_name = f"{buffer / 1e6:g} MB" if buffer >= 1e6 else f"{buffer / 1e3:g} KB"
                 parts.append(panel(LEFT + panel_width * j, TOP + panel_height * i,
                                    f"RTT {rtt:g} ms, buffer {buffer_name}, loss {loss:g}", sizes, peers, own))
+    note = "* some rounds failed, or the lab's emulator was late (docs/lab.md)"
+    if any("bound_percent" in cell and (cell["invalid"] or cell["ok"] < cell["rounds"]) for cell in cells):
+        parts.append(text(LEFT, height - 8, note, 10, "start"))
     return "\n".join(parts + ["</svg>"]) + "\n"
