@@ -29,8 +29,6 @@ std::vector<std::uint32_t> links_of(std::span<const LeasedFlow> flows) {
   return links;
 }
 
-constexpr double kIdleShare = 16;
-
 void* tagged(void* parcel) { return reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(parcel) | 2U); }
 
 }  // namespace
@@ -59,7 +57,7 @@ void LeaseDesk::begin(std::span<const LeasedFlow> flows) {
   for (const LeasedFlow& each : flows) {
     Flow& flow = links_[each.link].flows[each.channel];
     flow.claims.push_back(each.claim);
-    flow.idle_rate = each.claim.weight / kIdleShare;
+    flow.idle_rate = each.claim.weight;
   }
   for (const std::uint32_t index : links_of(flows)) {
     Link& link = links_[index];
@@ -92,7 +90,7 @@ void LeaseDesk::end(std::span<const LeasedFlow> flows) {
 
 double LeaseDesk::leased(std::uint32_t link) const {
   double sum = 0;
-  for (const auto& [channel, flow] : links_[link].flows) sum += flow.rate;
+  for (const auto& [channel, flow] : links_[link].flows) sum += flow.claims.empty() ? 0 : flow.rate;
   return sum;
 }
 
@@ -114,7 +112,8 @@ void LeaseDesk::apply(Link& link) {
   for (const auto& [channel, flow] : link.flows) all.insert(all.end(), flow.claims.begin(), flow.claims.end());
   const double fill = std::min(link.fill, fill_level(all, link.budget));
   for (auto& [channel, flow] : link.flows) {
-    // What nobody uses may still be warming a new connection: at a rate that disturbs nobody.
+    // What nobody uses may still be warming its connections, at the share that all may take at once. No slower: BBR would
+    // take that for what the path can do, and the next operation would start at it (measured: 1 MiB in 74 ms instead of 30).
     double rate = flow.claims.empty() ? std::min(flow.rate, flow.idle_rate) : 0;
     for (const Claim& claim : flow.claims) rate += share_of(claim, fill);
     if (!differ(rate, flow.rate)) continue;

@@ -19,6 +19,7 @@ inline constexpr double kUnlimited = std::numeric_limits<double>::infinity();
 double fill_level(std::span<const Claim> claims, double budget);
 
 inline double share_of(const Claim& claim, double fill) {
+  if (claim.weight <= 0) return 0;
   return fill * claim.weight < claim.cap ? fill * claim.weight : claim.cap;
 }
 
