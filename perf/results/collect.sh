@@ -22,7 +22,7 @@ on two_regions reduce_scatter reduce_scatter_perf -b 64M -e 64M -n 9 -w 2
 on three_facing_one three_facing_one all_reduce_perf -b 64M -e 64M -n 7 -w 2
 on three_regions_single three_regions_single all_reduce_perf -b 64M -e 64M -n 7 -w 2
 on three_regions three_regions all_reduce_perf -b 64M -e 64M -n 7 -w 2
-on three_regions_250M three_regions_250M all_reduce_perf -b 64M -e 64M -n 5 -w 1
+on three_regions_500M three_regions_500M all_reduce_perf -b 64M -e 64M -n 7 -w 2
 # HSDP's shape: one group of ranks per rank of a host, all at once over the same link.
 per_host=2
 on two_regions two_groups all_reduce_perf -b 64M -e 64M -n 7 -w 2 --groups 2
