@@ -152,42 +152,43 @@ void LeaseDesk::take_claim(std::uint32_t index, int rank, const Claim& claim) {
   if (link.claims[at].weight <= 0 && rank == rank_) link.fill = kUnlimited;
 }
 
-void LeaseDesk::send(int rank, const Message& message) {
+spi::Channel* LeaseDesk::channel_to(int rank) {
   const auto at = static_cast<std::size_t>(rank);
   auto channel = domain_.channel(peers_[at], tiers_[at], ChannelPlan{}, Clock::now() + kDialTime);
-  if (!channel.ok()) {
-    log::debug("leases: {}", channel.status().to_string());
-    return;
-  }
-  auto parcel = std::make_unique<Parcel>();
-  parcel->message = message;
-  parcel->rank = rank;
+  if (channel.ok()) return *channel;
+  log::debug("leases: {}", channel.status().to_string());
+  return nullptr;
+}
+
+LeaseDesk::Parcel& LeaseDesk::keep(Parcel parcel) {
+  auto kept = std::make_unique<Parcel>(parcel);
+  Parcel& at = *kept;
+  parcels_[&at] = std::move(kept);
+  return at;
+}
+
+void LeaseDesk::send(int rank, const Message& message) {
+  spi::Channel* const channel = channel_to(rank);
+  if (channel == nullptr) return;
+  Parcel& parcel = keep(Parcel{message, rank});
   spi::SendRequest request;
   request.id = spi::MessageId{kComm, sent_[rank]++, 0, 0};
-  request.data = std::as_bytes(std::span(&parcel->message, 1));
-  request.context = tagged(parcel.get());
-  Parcel* const raw = parcel.get();
-  parcels_[raw] = std::move(parcel);
-  (*channel)->send(request);
+  request.data = std::as_bytes(std::span(&parcel.message, 1));
+  request.context = tagged(&parcel);
+  channel->send(request);
 }
 
 void LeaseDesk::arrived(const spi::Completion& completion) {
   const auto known = rank_of_peer_.find(completion.peer);
   if (known == rank_of_peer_.end()) return log::debug("leases: a message from outside the region");
-  const auto at = static_cast<std::size_t>(known->second);
-  auto channel = domain_.channel(peers_[at], tiers_[at], ChannelPlan{}, Clock::now() + kDialTime);
-  if (!channel.ok()) return;
-  auto parcel = std::make_unique<Parcel>();
-  parcel->rank = known->second;
-  parcel->incoming = true;
-  parcel->number = completion.id.seq;
+  spi::Channel* const channel = channel_to(known->second);
+  if (channel == nullptr) return;
+  Parcel& parcel = keep(Parcel{{}, known->second, true, completion.id.seq});
   spi::RecvRequest request;
   request.id = completion.id;
-  request.data = std::as_writable_bytes(std::span(&parcel->message, 1));
-  request.context = tagged(parcel.get());
-  Parcel* const raw = parcel.get();
-  parcels_[raw] = std::move(parcel);
-  (*channel)->post_recv(request);
+  request.data = std::as_writable_bytes(std::span(&parcel.message, 1));
+  request.context = tagged(&parcel);
+  channel->post_recv(request);
 }
 
 void LeaseDesk::completed(const spi::Completion& completion) {

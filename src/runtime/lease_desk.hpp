@@ -91,6 +91,8 @@ class LeaseDesk final : public Pollable {
   void apply(Link& link);
   void announce(std::uint32_t index);
   void take_claim(std::uint32_t index, int rank, const Claim& claim);
+  spi::Channel* channel_to(int rank);  // nullptr: it cannot be reached
+  Parcel& keep(Parcel parcel);
   void send(int rank, const Message& message);
   void handle(const Parcel& parcel);
 
