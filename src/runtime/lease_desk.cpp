@@ -200,7 +200,10 @@ void LeaseDesk::completed(const spi::Completion& completion) {
   if (!parcel->incoming || !completion.status.ok()) return;
   // Messages may overtake each other; an older one says nothing new about a link, but may be the only one about another.
   const Message& message = parcel->message;
-  if (message.link >= links_.size()) return log::warn("leases: rank {} spoke of a link that does not exist", parcel->rank);
+  // A rate of 0 would mean: not paced at all.
+  const bool sane = message.kind == Kind::kFill ? message.weight > 0
+                                                : message.weight >= 0 && message.cap >= 0 && std::isfinite(message.weight + message.cap);
+  if (message.link >= links_.size() || !sane) return log::warn("leases: what rank {} says makes no sense", parcel->rank);
   auto& newest = heard_[parcel->rank * static_cast<int>(links_.size()) + static_cast<int>(message.link)];
   if (parcel->number + 1 <= newest) return;
   newest = parcel->number + 1;

@@ -15,6 +15,7 @@
 #include "base/clock.hpp"
 #include "base/fd.hpp"
 #include "longspan/spi/transport.hpp"
+#include "support/pattern.hpp"
 
 /// What the conformance tests are written with: peers that keep book of their completions, and a driver that blocks
 /// where the contract says it may, so that a lost wake-up shows as a missed deadline.
@@ -34,7 +35,7 @@ inline constexpr std::uint32_t kMany = kSanitized ? 1'000 : 10'000;
 using Bytes = std::vector<std::byte>;
 
 /// Bytes that differ at every position and between seeds.
-Bytes pattern(std::size_t size, std::uint64_t seed);
+using longspan::testing::pattern;
 
 inline TimePoint within(std::chrono::milliseconds time) { return Clock::now() + time; }
 inline TimePoint in_time() { return within(std::chrono::seconds(20)); }

@@ -9,13 +9,14 @@
 
 #include "longspan/spi/transport.hpp"
 #include "proxy.hpp"
+#include "support/pattern.hpp"
 
 namespace longspan::tcp::testing {
 
 using Bytes = std::vector<std::byte>;
 
 /// Bytes that differ at every position and between seeds.
-Bytes pattern(std::size_t size, std::uint64_t seed);
+using longspan::testing::pattern;
 
 struct Operation {
   int completions = 0;
