@@ -14,6 +14,9 @@ using namespace std::chrono_literals;
 
 constexpr auto kPatience = 2ms;           // before a smaller claim is told
 constexpr auto kDialTime = 10s;
+constexpr auto kLook = 25ms;              // between looks at what a channel has delivered: a system call per connection
+constexpr auto kReport = 100ms;
+constexpr auto kRound = 80ms;             // of the steward: a report of every rank, though they come at different times
 constexpr double kNoticeable = 0.01;      // a rate that changes by less stays: setting it is a system call per connection
 
 bool differ(double a, double b) {
@@ -33,8 +36,9 @@ void* tagged(void* parcel) { return reinterpret_cast<void*>(reinterpret_cast<std
 
 }  // namespace
 
-LeaseDesk::LeaseDesk(Domain& domain, const Cluster& cluster, std::span<const Peer> peers, int rank, std::vector<double> budgets)
-    : domain_(domain), rank_(rank) {
+LeaseDesk::LeaseDesk(Domain& domain, const Cluster& cluster, std::span<const Peer> peers, int rank, std::vector<double> budgets,
+                     Now now)
+    : domain_(domain), now_(std::move(now)), rank_(rank) {
   const int region = cluster.region_of(rank);
   peers_.resize(peers.size());
   tiers_.resize(peers.size(), Tier::kWan);
@@ -48,7 +52,13 @@ LeaseDesk::LeaseDesk(Domain& domain, const Cluster& cluster, std::span<const Pee
   }
   steward_ = members_.front();
   links_.resize(budgets.size());
-  for (std::size_t w = 0; w < budgets.size(); ++w) links_[w].budget = budgets[w];
+  for (std::size_t w = 0; w < budgets.size(); ++w) {
+    const WanLink& stated = cluster.topology.wan[w];
+    const double rate = stated.bandwidth.bytes_per_second;
+    const double buffer = stated.buffer_bytes && rate > 0 ? static_cast<double>(*stated.buffer_bytes) / rate : 0;
+    links_[w].budget = budgets[w];
+    links_[w].estimate = LinkEstimate({buffer, stated.loss});
+  }
 }
 
 LeaseDesk::~LeaseDesk() = default;
@@ -66,9 +76,10 @@ void LeaseDesk::begin(std::span<const LeasedFlow> flows) {
     if (now.weight > link.told.weight || now.cap > link.told.cap) {
       announce(index);
     } else if (differ(now.weight, link.told.weight)) {
-      announce_at_ = std::min(announce_at_, Clock::now() + kPatience);
+      announce_at_ = std::min(announce_at_, now_() + kPatience);
     }
   }
+  if (look_at_ == TimePoint::max() && !flows.empty()) look_at_ = now_() + kLook;
 }
 
 void LeaseDesk::end(std::span<const LeasedFlow> flows) {
@@ -85,7 +96,7 @@ void LeaseDesk::end(std::span<const LeasedFlow> flows) {
     claims.pop_back();
   }
   for (const std::uint32_t index : links_of(flows)) apply(links_[index]);
-  if (!flows.empty()) announce_at_ = std::min(announce_at_, Clock::now() + kPatience);
+  if (!flows.empty()) announce_at_ = std::min(announce_at_, now_() + kPatience);
 }
 
 double LeaseDesk::leased(std::uint32_t link) const {
@@ -114,10 +125,11 @@ void LeaseDesk::apply(Link& link) {
   for (auto& [channel, flow] : link.flows) {
     // What nobody uses may still be warming its connections, at the share that all may take at once. No slower: BBR would
     // take that for what the path can do, and the next operation would start at it (measured: 1 MiB in 74 ms instead of 30).
-    double rate = flow.claims.empty() ? std::min(flow.rate, flow.idle_rate) : 0;
-    for (const Claim& claim : flow.claims) rate += share_of(claim, fill);
+    double rate = flow.claims.empty() ? std::min(flow.rate, flow.idle_rate * link.share) : 0;
+    for (const Claim& claim : flow.claims) rate += share_of(claim, fill) * link.share;
     if (!differ(rate, flow.rate)) continue;
     channel->set_rate(flow.rate = rate);
+    flow.meter.paced(rate, now_());
   }
 }
 
@@ -133,23 +145,48 @@ void LeaseDesk::announce(std::uint32_t index) {
 void LeaseDesk::take_claim(std::uint32_t index, int rank, const Claim& claim) {
   Link& link = links_[index];
   link.claims.resize(members_.size());
+  link.told_share.resize(members_.size());
   const auto at = static_cast<std::size_t>(std::lower_bound(members_.begin(), members_.end(), rank) - members_.begin());
   const bool fresh = link.claims[at].weight <= 0;
   link.claims[at] = claim;
+  if (link.told_share[at] == 0) link.told_share[at] = 1;  // what it takes for granted
   const double fill = fill_level(link.claims, link.budget);
   const bool changed = differ(fill, link.told_fill);
   if (changed) link.told_fill = fill;
   for (std::size_t m = 0; m < members_.size(); ++m) {
-    if (link.claims[m].weight <= 0 || !(changed || (fresh && m == at && fill != kUnlimited))) continue;
-    if (members_[m] != rank_) {
-      send(members_[m], Message{Kind::kFill, index, link.told_fill, 0});
-      continue;
-    }
-    link.fill = link.told_fill;
-    apply(link);
+    const bool news = changed || (fresh && m == at && fill != kUnlimited) || link.told_share[m] != link.estimate.share();
+    if (link.claims[m].weight > 0 && news) tell(index, m);
   }
   // Who claims nothing now hears nothing, and must not remember a level of the past when it comes back.
   if (link.claims[at].weight <= 0 && rank == rank_) link.fill = kUnlimited;
+}
+
+void LeaseDesk::tell(std::uint32_t index, std::size_t member) {
+  Link& link = links_[index];
+  const double share = link.told_share[member] = link.estimate.share();
+  if (members_[member] != rank_) return send(members_[member], Message{Kind::kFill, index, link.told_fill, share});
+  if (link.claims[member].weight > 0) link.fill = link.told_fill;
+  link.share = share;
+  apply(link);
+}
+
+/// All that use the link learn of a new share, also those that claim nothing just now: they start with it.
+void LeaseDesk::take_sample(std::uint32_t index, const LinkSample& sample) {
+  Link& link = links_[index];
+  link.round.beside(sample);
+  const TimePoint now = now_();
+  if (now < link.round_ends) return;
+  link.round_ends = now + std::max<Duration>(kRound, std::chrono::duration_cast<Duration>(std::chrono::duration<double>(sample.rtt)));
+  const double before = link.estimate.share();
+  const LinkSample round = std::exchange(link.round, {});
+  link.estimate.observe(round, now);
+  const double share = link.estimate.share();
+  if (share == before) return;
+  log::debug("leases: link {} carries {:.3f} of what is stated (was {:.3f}): {:.3f} of the pace arrives, {:.1f} ms in the queue", index,
+             share, before, round.delivered / round.allowed, link.estimate.queue_seconds() * 1e3);
+  for (std::size_t m = 0; m < members_.size(); ++m) {
+    if (link.told_share[m] != 0 && differ(link.told_share[m], share)) tell(index, m);
+  }
 }
 
 spi::Channel* LeaseDesk::channel_to(int rank) {
@@ -201,10 +238,8 @@ void LeaseDesk::completed(const spi::Completion& completion) {
   // Messages may overtake each other; an older one says nothing new about a link, but may be the only one about another.
   const Message& message = parcel->message;
   // A rate of 0 would mean: not paced at all.
-  const bool sane = message.kind == Kind::kFill ? message.weight > 0
-                                                : message.weight >= 0 && message.cap >= 0 && std::isfinite(message.weight + message.cap);
-  if (message.link >= links_.size() || !sane) return log::warn("leases: what rank {} says makes no sense", parcel->rank);
-  auto& newest = heard_[parcel->rank * static_cast<int>(links_.size()) + static_cast<int>(message.link)];
+  if (message.link >= links_.size() || !sane(message)) return log::warn("leases: what rank {} says makes no sense", parcel->rank);
+  auto& newest = heard_[(parcel->rank * static_cast<int>(links_.size()) + static_cast<int>(message.link)) * kKinds + static_cast<int>(message.kind)];
   if (parcel->number + 1 <= newest) return;
   newest = parcel->number + 1;
   handle(*parcel);
@@ -215,10 +250,25 @@ void LeaseDesk::handle(const Parcel& parcel) {
   if (message.kind == Kind::kClaim && steward()) {
     return take_claim(message.link, parcel.rank, Claim{message.weight, message.cap});
   }
+  if (message.kind == Kind::kSample && steward()) return take_sample(message.link, message.sample);
   if (message.kind != Kind::kFill || parcel.rank != steward_) return;
   Link& link = links_[message.link];
-  link.fill = message.weight;
+  if (link.told.weight > 0) link.fill = message.weight;
+  link.share = message.cap;
   apply(link);
+}
+
+bool LeaseDesk::sane(const Message& message) {
+  const LinkSample& s = message.sample;
+  switch (message.kind) {
+    case Kind::kClaim: return message.weight >= 0 && message.cap >= 0 && std::isfinite(message.weight + message.cap);
+    case Kind::kFill: return message.weight > 0 && message.cap > 0 && message.cap <= 1;
+    case Kind::kSample: {
+      const double least = std::min({s.seconds, s.delivered, s.allowed, s.packets, s.retransmits, s.rtt, s.min_rtt});
+      return least >= 0 && std::isfinite(s.seconds + s.delivered + s.allowed + s.packets + s.retransmits + s.rtt + s.min_rtt);
+    }
+  }
+  return false;
 }
 
 void LeaseDesk::lost(spi::PeerId peer) {
@@ -235,8 +285,44 @@ void LeaseDesk::lost(spi::PeerId peer) {
   }
 }
 
+bool LeaseDesk::in_use() const {
+  return std::any_of(links_.begin(), links_.end(), [](const Link& link) {
+    return std::any_of(link.flows.begin(), link.flows.end(), [](const auto& each) { return !each.second.claims.empty(); });
+  });
+}
+
+void LeaseDesk::look(TimePoint now) {
+  look_at_ = in_use() ? now + kLook : TimePoint::max();
+  for (std::uint32_t index = 0; index < links_.size(); ++index) {
+    Link& link = links_[index];
+    LinkSample seen;
+    for (auto& [channel, flow] : link.flows) {
+      if (flow.claims.empty()) {
+        flow.meter.pause();
+      } else {
+        seen.beside(flow.meter.look(channel->stats(), now));
+      }
+    }
+    link.measured.then(seen);
+    if (link.measured.seconds > 0 && now >= link.report_at) report(index, now);
+  }
+}
+
+void LeaseDesk::report(std::uint32_t index, TimePoint now) {
+  Link& link = links_[index];
+  link.report_at = now + kReport;
+  const LinkSample sample = std::exchange(link.measured, {});
+  link.delivery_rate = sample.delivered / sample.seconds;
+  if (steward()) return take_sample(index, sample);
+  Message message{Kind::kSample, index};
+  message.sample = sample;
+  send(steward_, message);
+}
+
 void LeaseDesk::poll() {
-  if (announce_at_ == TimePoint::max() || Clock::now() < announce_at_) return;
+  const TimePoint now = now_();
+  if (now >= look_at_) look(now);
+  if (now < announce_at_) return;
   announce_at_ = TimePoint::max();
   for (std::uint32_t index = 0; index < links_.size(); ++index) {
     Link& link = links_[index];

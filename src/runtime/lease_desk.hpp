@@ -1,13 +1,17 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <unordered_map>
 #include <vector>
 
 #include "runtime/domain.hpp"
+#include "runtime/link_estimate.hpp"
+#include "runtime/link_sample.hpp"
 #include "runtime/link_shares.hpp"
 
 namespace longspan {
@@ -29,14 +33,22 @@ struct LeasedFlow {
 /// the budget fills everybody's claim (see fill_level). Until the answer comes a flow runs at its plan's rate: right when
 /// nobody else uses the link, and wrong for one round trip inside the region otherwise, which any buffer holds.
 ///
-/// A claim that shrinks is told a moment later: most often the next operation takes it again. Domain lock held throughout.
+/// A claim that shrinks is told a moment later: most often the next operation takes it again.
+///
+/// What a link really carries is measured: ranks that send over it tell the steward about every 100 ms what arrived, and
+/// the steward tells all that use it which share of the stated budget that is (see LinkEstimate). Every rate is multiplied
+/// with it, at once and also inside a collective; plans are not changed by this.
+///
+/// Domain lock held throughout.
 class LeaseDesk final : public Pollable {
  public:
   /// Marks the messages of desks; no communicator has this id.
   static constexpr std::uint64_t kComm = 2;
 
-  /// `budgets`: bytes/s of IP packets by index into Topology::wan.
-  LeaseDesk(Domain& domain, const Cluster& cluster, std::span<const Peer> peers, int rank, std::vector<double> budgets);
+  using Now = std::function<TimePoint()>;
+  /// `budgets`: bytes/s of IP packets by index into Topology::wan. `now`: for tests.
+  LeaseDesk(Domain& domain, const Cluster& cluster, std::span<const Peer> peers, int rank, std::vector<double> budgets,
+            Now now = Clock::now);
   ~LeaseDesk() override;
 
   void begin(std::span<const LeasedFlow> flows);
@@ -44,6 +56,10 @@ class LeaseDesk final : public Pollable {
   /// What this rank's flows over a link may send now, together.
   double leased(std::uint32_t link) const;
   double budget(std::uint32_t link) const { return links_[link].budget; }
+  /// Of what is stated of a link, the share that it really carries, as far as this rank knows.
+  double share(std::uint32_t link) const { return links_[link].share; }
+  /// What arrived of this rank's data over a link lately, bytes/s of IP packets.
+  double delivery_rate(std::uint32_t link) const { return links_[link].delivery_rate; }
 
   /// From the Domain: a message of another desk, and the end of our own sends and receives.
   void arrived(const spi::Completion& completion);
@@ -54,15 +70,17 @@ class LeaseDesk final : public Pollable {
 
   int wait_fd() const noexcept override { return -1; }
   void poll() override;
-  TimePoint next_deadline() const override { return announce_at_; }
+  TimePoint next_deadline() const override { return std::min(announce_at_, look_at_); }
 
  private:
-  enum class Kind : std::uint32_t { kClaim = 1, kFill = 2 };
+  enum class Kind : std::uint32_t { kClaim = 1, kFill = 2, kSample = 3 };
+  static constexpr int kKinds = 4;
   struct Message {
     Kind kind = Kind::kClaim;
     std::uint32_t link = 0;
     double weight = 0;  // of a claim; of a fill: the level
-    double cap = 0;
+    double cap = 0;     // of a fill: the link's share
+    LinkSample sample{};
   };
   /// A message under way, found again by its completion.
   struct Parcel {
@@ -74,6 +92,7 @@ class LeaseDesk final : public Pollable {
   struct Flow {
     std::vector<Claim> claims;  // of the operations that use it now
     double rate = 0;            // as last set
+    FlowMeter meter;
     double idle_rate = 0;       // what the last operation's plan gave it
   };
   struct Link {
@@ -81,9 +100,17 @@ class LeaseDesk final : public Pollable {
     std::unordered_map<spi::Channel*, Flow> flows;
     Claim told;                // what the steward knows of us
     double fill = kUnlimited;  // as the steward answered
+    double share = 1;          // as the steward answered
+    LinkSample measured;       // since the last report
+    TimePoint report_at{};
+    double delivery_rate = 0;
     // At the steward:
-    std::vector<Claim> claims;  // by rank of the region
+    std::vector<Claim> claims;       // by rank of the region
+    std::vector<double> told_share;  // by rank of the region; 0: has not used the link
     double told_fill = kUnlimited;
+    LinkEstimate estimate;
+    LinkSample round;
+    TimePoint round_ends{};
   };
 
   bool steward() const noexcept { return rank_ == steward_; }
@@ -91,12 +118,19 @@ class LeaseDesk final : public Pollable {
   void apply(Link& link);
   void announce(std::uint32_t index);
   void take_claim(std::uint32_t index, int rank, const Claim& claim);
+  void take_sample(std::uint32_t index, const LinkSample& sample);
+  void tell(std::uint32_t index, std::size_t member);
+  static bool sane(const Message& message);
+  void look(TimePoint now);
+  void report(std::uint32_t index, TimePoint now);
+  bool in_use() const;
   spi::Channel* channel_to(int rank);  // nullptr: it cannot be reached
   Parcel& keep(Parcel parcel);
   void send(int rank, const Message& message);
   void handle(const Parcel& parcel);
 
   Domain& domain_;
+  Now now_;
   int rank_ = 0;
   int steward_ = 0;
   std::vector<int> members_;  // ranks of the region, ascending
@@ -108,6 +142,7 @@ class LeaseDesk final : public Pollable {
   std::unordered_map<int, std::uint32_t> sent_;      // messages, by rank
   std::unordered_map<int, std::uint32_t> heard_;     // number of the newest message, by rank
   TimePoint announce_at_ = TimePoint::max();
+  TimePoint look_at_ = TimePoint::max();  // at the channels in use
 };
 
 }  // namespace longspan::runtime

@@ -93,12 +93,21 @@ spi::ChannelStats TcpChannel::stats() const {
   stats.messages_received = inbox_.messages_received();
   stats.eager_bytes = inbox_.eager_bytes();
   stats.reconnects = reconnects_;
+  if (outbox_.has_large()) stats.unsent_bytes = 1;  // at least
   for (const auto& lane : lanes_) {
     if (!lane->dialed() || !lane->up()) continue;
     const LaneInfo info = lane_info(lane->fd());
     stats.retransmits += info.retransmits;
     stats.delivery_rate_bytes_per_second += info.delivery_rate_bytes_per_second;
+    stats.packets_sent += info.packets_sent;
+    stats.drops += info.retransmits - std::min(info.retransmits, info.spurious_retransmits);
+    stats.delivered_bytes += info.delivered_packet_bytes;
+    stats.unsent_bytes += info.unsent_bytes;
     stats.rtt = std::max(stats.rtt, info.rtt);
+    // An express lane that was idle for long remembers an old queue, or none: only what carries data tells.
+    if (lane.get() != express_ && info.rtt.count() > 0 && (stats.least_rtt.count() == 0 || info.rtt < stats.least_rtt)) {
+      stats.least_rtt = info.rtt;
+    }
     stats.min_rtt = stats.min_rtt.count() == 0 ? info.min_rtt : std::min(stats.min_rtt, info.min_rtt);
   }
   return stats;

@@ -42,6 +42,10 @@ struct LaneInfo {
   std::chrono::nanoseconds min_rtt{0};
   std::uint64_t retransmits = 0;
   double delivery_rate_bytes_per_second = 0;
+  std::uint64_t packets_sent = 0;
+  std::uint64_t spurious_retransmits = 0;    ///< the peer had those packets already
+  std::uint64_t delivered_packet_bytes = 0;  ///< acknowledged, headers of IP and TCP included
+  std::uint64_t unsent_bytes = 0;
 };
 LaneInfo lane_info(int fd);
 

@@ -69,10 +69,15 @@ struct ChannelStats {
   std::uint64_t bytes_received = 0;
   std::uint64_t messages_sent = 0;
   std::uint64_t messages_received = 0;
-  std::uint64_t retransmits = 0;
+  std::uint64_t retransmits = 0;      ///< packets
+  std::uint64_t packets_sent = 0;     ///< with data, those sent again included; 0: not known
+  std::uint64_t drops = 0;            ///< packets that the network lost, as far as both ends know
+  std::uint64_t delivered_bytes = 0;  ///< bytes of IP packets that the peer acknowledged; may fall when a connection is replaced
+  std::uint64_t unsent_bytes = 0;     ///< > 0: data waits for the pace, or for the window
   double delivery_rate_bytes_per_second = 0;
   std::chrono::nanoseconds rtt{0};
   std::chrono::nanoseconds min_rtt{0};
+  std::chrono::nanoseconds least_rtt{0};  ///< the latest of the connection that waits least: a queue that all share
   std::uint64_t reconnects = 0;   ///< lost connections that were replaced
   std::uint64_t eager_bytes = 0;  ///< bytes that arrived before their receive was posted (each was copied once more)
 };
@@ -163,6 +168,10 @@ class Endpoint {
   /// Before blocking on wait_fd: false when there is something to poll right now.
   virtual bool arm() = 0;
   virtual Result<std::unique_ptr<MemoryRegion>> register_memory(std::span<std::byte> memory) = 0;
+  /// As register_memory, of a mapping of all of `memfd` (which stays the caller's, and open): peers of this host may map it.
+  virtual Result<std::unique_ptr<MemoryRegion>> share_memory(std::span<std::byte> memory, int /*memfd*/) {
+    return register_memory(memory);
+  }
   /// Forgets everything of a communicator: posted receives, unsent messages, data that waits. No completions follow.
   virtual void forget(std::uint64_t comm) = 0;
   /// Says goodbye on every channel and flushes until `deadline`.

@@ -1,0 +1,132 @@
+#include "runtime/link_estimate.hpp"
+
+#include <algorithm>
+
+namespace longspan::runtime {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr double kEnoughSeconds = 0.04;  // of a sample, below which it says nothing
+constexpr double kSlow = 0.95;           // of what is allowed arrives: less, and a queue, is congestion
+constexpr double kVerySlow = 0.8;        // believed at once
+constexpr double kFollows = 0.97;        // of a higher rate arrives: the link carries it
+constexpr double kLossy = 0.02;          // as in BBRv2 (draft-cardwell-iccrg-bbr-congestion-control, BBRLossThresh)
+constexpr double kLossySlow = 0.9;
+constexpr double kMargin = 0.98;         // of what arrived, so that no queue builds up
+constexpr double kLeast = 0.02;
+constexpr double kCreep = 0.97;
+constexpr int kCreepAfter = 4;           // rounds with a queue that did not slow us
+constexpr int kCreeps = 3;
+constexpr double kFirstStep = 1.03;
+constexpr double kSecondStep = 1.1;
+constexpr double kLargestStep = 1.25;    // what BBR can follow
+constexpr double kProbeRoundTrips = 9;
+constexpr Duration kLeastPatience = 500ms;
+constexpr Duration kMostPatience = 4s;
+
+}  // namespace
+
+Duration LinkEstimate::round_trips(double count) const {
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(count * std::max(rtt_, 1e-3)));
+}
+
+/// A quarter of the buffer, but more than schedulers add and less than anybody wants to wait.
+double LinkEstimate::high_queue() const {
+  return std::clamp((options_.buffer_seconds > 0 ? options_.buffer_seconds : base_) / 4, 0.005, 0.020);
+}
+
+void LinkEstimate::rescale(double factor) {
+  for (double* each : {&share_, &target_, &before_probe_}) *each = std::min(1.0, *each * factor);
+  if (share_ >= 1) state_ = State::kClear;
+}
+
+void LinkEstimate::observe(const LinkSample& sample, TimePoint now) {
+  if (sample.seconds < kEnoughSeconds || sample.allowed <= 0) return;
+  rtt_ = sample.rtt;
+  const double least = own_base_ ? sample.rtt : sample.min_rtt > 0 ? std::min(sample.min_rtt, sample.rtt) : sample.rtt;
+  if (base_ <= 0 || least < base_) base_ = least;
+  queue_ = std::max(0.0, rtt_ - base_);
+  const double utilisation = sample.delivered / sample.allowed;
+  const double lost = sample.packets > 0 ? sample.retransmits / sample.packets : 0;
+  const bool queued = queue_ > high_queue();
+  slow_rounds_ = queued && utilisation < kSlow ? slow_rounds_ + 1 : 0;
+  lossy_rounds_ = lost > std::max(kLossy, 3 * options_.loss) && utilisation < kLossySlow ? lossy_rounds_ + 1 : 0;
+  queued_rounds_ = queued ? queued_rounds_ + 1 : 0;
+  const bool congested = slow_rounds_ >= 2 || (slow_rounds_ == 1 && utilisation < kVerySlow) || lossy_rounds_ >= 2;
+  // What was sent before the last cut still arrives: a drain is given its time.
+  if (state_ == State::kDrain) {
+    if (queue_ > high_queue() / 2 && now < until_) return;
+    share_ = target_;
+    return hold(now);
+  }
+  if (congested) return cut(utilisation, now);
+  if (queued_rounds_ >= kCreepAfter) return creep(now);
+  if (state_ == State::kClear || now < until_) return;
+  if (state_ == State::kProbe) return probe_ended(utilisation, now);
+  if (!queued) probe(now);
+}
+
+/// Down to what arrives.
+void LinkEstimate::cut(double measured, TimePoint now) {
+  const bool changed = measured < kLossySlow;
+  patience_ = state_ == State::kClear || (changed && state_ != State::kProbe) ? kLeastPatience : std::min(2 * patience_, kMostPatience);
+  const double carried = share_ * measured * kMargin;
+  target_ = std::max(kLeast, state_ == State::kProbe ? std::min(carried, before_probe_) : carried);
+  // The queue is to be gone in about ten round trips, but nobody is to starve for it.
+  const double drain = std::min(0.25, queue_ / (10 * std::max(rtt_, 0.02)));
+  share_ = std::max(kLeast, target_ * (1 - drain));
+  slow_rounds_ = lossy_rounds_ = queued_rounds_ = 0;
+  state_ = State::kDrain;
+  until_ = now + round_trips(12);
+}
+
+/// A queue stays though all that is sent arrives: the link is a little slower than we think, or the queue is not ours.
+void LinkEstimate::creep(TimePoint now) {
+  queued_rounds_ = 0;
+  if (creeps_ > 0 && queue_ < 0.8 * queue_before_) creeps_ = 0;
+  if (creeps_ == 0) queue_before_ = queue_;
+  if (++creeps_ > kCreeps) {
+    creeps_ = 0;
+    base_ = rtt_;
+    own_base_ = true;
+    queue_ = 0;
+    return;
+  }
+  if (state_ == State::kClear) patience_ = kLeastPatience;
+  share_ = std::max(kLeast, share_ * kCreep);
+  hold(now);
+}
+
+void LinkEstimate::hold(TimePoint now) {
+  state_ = State::kHold;
+  patience_ = std::max(patience_, kLeastPatience);
+  until_ = now + std::max(patience_, round_trips(4));
+  step_ = kFirstStep;
+}
+
+void LinkEstimate::probe(TimePoint now) {
+  before_probe_ = share_;
+  state_ = State::kProbe;
+  share_ = std::min(1.0, share_ * step_);
+  until_ = now + round_trips(kProbeRoundTrips) + 100ms;
+}
+
+void LinkEstimate::probe_ended(double utilisation, TimePoint now) {
+  creeps_ = 0;
+  if (utilisation < kFollows) {
+    // Nothing says that the link is full (the sender may be slow), but nothing says that it carries more.
+    share_ = std::max(kLeast, std::min(before_probe_, share_ * utilisation * kMargin));
+    patience_ = std::min(2 * patience_, kMostPatience);
+    return hold(now);
+  }
+  if (share_ >= 1) {
+    state_ = State::kClear;
+    patience_ = Duration{0};
+    return;
+  }
+  step_ = step_ < kSecondStep ? kSecondStep : kLargestStep;
+  probe(now);
+}
+
+}  // namespace longspan::runtime
