@@ -44,7 +44,7 @@ function(longspan_add_transport name)
   endif()
   file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp")
   longspan_add_module(transport_${name} FOLDER "${CMAKE_CURRENT_SOURCE_DIR}/${name}" SOURCES ${sources}
-    DEPENDS model base device LIBRARIES ${ARG_LIBRARIES})
+    DEPENDS model base device security LIBRARIES ${ARG_LIBRARIES})
   set_property(GLOBAL APPEND PROPERTY LONGSPAN_TRANSPORTS ${name})
   set_property(GLOBAL APPEND PROPERTY LONGSPAN_TEST_FOLDERS "${CMAKE_CURRENT_SOURCE_DIR}/${name}/tests")
 endfunction()

@@ -10,7 +10,7 @@ packages=(
   catch2 librapidcheck-dev
 )
 # The build does without these, and says what it leaves out.
-optional=(ccache libbenchmark-dev libhwloc-dev libibverbs-dev librdmacm-dev libucx-dev openmpi-bin libopenmpi-dev)
+optional=(ccache libbenchmark-dev libssl-dev libhwloc-dev libibverbs-dev librdmacm-dev libucx-dev openmpi-bin libopenmpi-dev)
 ci_packages=(git clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev)
 case "${1:-}" in
   "") ;;

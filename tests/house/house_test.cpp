@@ -74,8 +74,9 @@ const std::map<std::string, std::set<std::string>> kAllowed{
     {"src/schedule", {"spi"}},
     {"src/planner", {"spi", "base"}},
     {"src/executor", {"spi", "base", "device", "reduce", "hwy"}},
-    {"src/bootstrap", {"base"}},
-    {"src/runtime", {"spi", "base", "executor", "planner", "bootstrap", "topology"}},
+    {"src/security", {"base"}},
+    {"src/bootstrap", {"base", "security"}},
+    {"src/runtime", {"spi", "base", "security", "executor", "planner", "bootstrap", "topology"}},
     {"src/cli", {"spi", "base", "topology", "planner", "schedule", "runtime"}},
     {"perf/lab", {"base", "topology"}},
     {"perf/harness", {}},
@@ -87,7 +88,7 @@ const std::map<std::string, std::set<std::string>> kAllowed{
 };
 
 std::set<std::string> allowed_for(const std::string& part) {
-  if (part.starts_with("transports/")) return {"spi", "base", "device"};
+  if (part.starts_with("transports/")) return {"spi", "base", "device", "security"};
   if (part.starts_with("algorithms/")) return {"spi"};
   const auto found = kAllowed.find(part);
   REQUIRE(found != kAllowed.end());
