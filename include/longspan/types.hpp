@@ -33,6 +33,9 @@ enum class MemoryKind : std::uint8_t { kHost, kCuda };
 enum class Tier : std::uint8_t { kSelf, kHost, kRack, kSite, kRegion, kWan };
 inline constexpr int kTierCount = 6;
 
+/// Which connections are encrypted (LONGSPAN_ENCRYPT), in jobs that have a key.
+enum class Encryption : std::uint8_t { kNone, kWan, kAll };
+
 /// Bytes of one element.
 constexpr std::size_t size_of(DataType type) noexcept {
   constexpr std::array<std::size_t, kDataTypeCount> sizes{1, 1, 4, 4, 8, 8, 2, 2, 4, 8, 1, 1};

@@ -149,6 +149,8 @@ void TcpChannel::start(const SocketAddress& address, const spi::ChannelOptions& 
 
 // ---- moving data ----
 
+void TcpChannel::has_something_to_read(Lane& lane) { endpoint_.mark_readable(lane); }
+
 void TcpChannel::has_something_to_write() { endpoint_.mark_dirty(*this); }
 
 void TcpChannel::on_lane_events(Lane& lane, std::uint32_t events) {

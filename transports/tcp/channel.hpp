@@ -71,6 +71,8 @@ class TcpChannel final : public spi::Channel {
   Status on_control(Lane& lane, const wire::Frame& frame);
   std::uint64_t lanes_up() const;
   void has_something_to_write();
+  /// Of which the socket says nothing.
+  void has_something_to_read(Lane& lane);
   std::size_t ack_every() const noexcept { return ack_every_; }
   /// Nothing is left to send, and what is sent waits for acknowledgements.
   bool last_to_send() const noexcept { return options_.tier != Tier::kWan && !outbox_.may_have_work(); }
@@ -78,6 +80,8 @@ class TcpChannel final : public spi::Channel {
   // For its dialers.
   const SocketAddress& address() const noexcept { return address_; }
   void configure(int fd);
+  /// What its connections prove the job's key with.
+  security::Introduction introduction() const;
   wire::Hello hello_of(const Lane& lane, std::uint32_t generation) const;
   /// After how much silence a connection is replaced.
   Duration silence_limit() const noexcept;

@@ -40,6 +40,12 @@ void TcpChannel::tune(Lane& lane) {
   if (!lane.warming) set_unsent_limit(lane.fd(), &lane == express_ ? 2 * kSmallMessage : 2 * fragment_bytes_);
 }
 
+security::Introduction TcpChannel::introduction() const {
+  const Encryption wanted = endpoint_.options().encryption;
+  const bool sealed = wanted == Encryption::kAll || (wanted == Encryption::kWan && options_.tier == Tier::kWan);
+  return longspan::tcp::introduction(endpoint_.options().self, peer_, sealed);
+}
+
 wire::Hello TcpChannel::hello_of(const Lane& lane, std::uint32_t generation) const {
   wire::Hello hello;
   hello.job = endpoint_.options().job;

@@ -1,5 +1,6 @@
 #include "tcp/connection.hpp"
 
+#include <fmt/format.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -14,9 +15,18 @@ Connection::Moved failure(int error) noexcept {
 
 }  // namespace
 
+security::Introduction introduction(spi::PeerId from, spi::PeerId to, bool sealed) {
+  return {"data", fmt::format("{:x}", from), fmt::format("{:x}", to), "", sealed};
+}
+
 void Connection::finish_writing() noexcept { ::shutdown(fd_.get(), SHUT_WR); }
 
+void Connection::proved() noexcept {
+  if (!session_->done() || !session_->introduction()->sealed) session_.reset();
+}
+
 Connection::Moved Connection::write(std::span<iovec> vectors) noexcept {
+  if (session_ != nullptr) return session_->write(vectors);
   msghdr message{};
   message.msg_iov = vectors.data();
   message.msg_iovlen = vectors.size();
@@ -28,6 +38,7 @@ Connection::Moved Connection::write(std::span<iovec> vectors) noexcept {
 }
 
 Connection::Moved Connection::read(std::span<iovec> vectors) noexcept {
+  if (session_ != nullptr) return session_->read(vectors);
   while (true) {
     const ssize_t got = ::readv(fd_.get(), vectors.data(), static_cast<int>(vectors.size()));
     if (got > 0) return {Result::kDone, static_cast<std::size_t>(got), 0};

@@ -19,6 +19,18 @@ constexpr milliseconds kLongestBackoff{200};
 /// Once connected before, a path that drops packets: each attempt is a new socket, and so a new port.
 constexpr seconds kConnectTime{1};
 constexpr seconds kLongestConnectTime{4};
+/// As long as the other side waits for ours.
+constexpr seconds kProofTime{5};
+
+/// Why a proof failed, in the words of the system's errors.
+int error_of(security::Failure failure) noexcept {
+  switch (failure) {
+    case security::Failure::kOtherKey: return EKEYREJECTED;
+    case security::Failure::kNoKey: return ENOKEY;
+    case security::Failure::kStranger: return EPROTO;
+    default: return ECONNRESET;
+  }
+}
 
 }  // namespace
 
@@ -78,6 +90,7 @@ TimePoint Dialer::on_timer(TimePoint now) {
 
 void Dialer::on_events(std::uint32_t /*events*/) {
   if (state_ == State::kConnecting) connected();
+  if (state_ == State::kProving) prove();
   if (state_ == State::kGreeting) read_answer();
 }
 
@@ -99,6 +112,25 @@ void Dialer::connected() {
   // An event of a socket before this one: the kernel still dials.
   if (::getpeername(connection_.fd(), there.get(), &there.length) != 0) return;
   if (met_itself()) return failed(ECONNREFUSED);
+  const security::Guard* guard = channel_.endpoint().guard();
+  if (guard == nullptr) return stands();
+  connection_.protect(guard->dial(connection_.fd(), channel_.introduction()));
+  state_ = State::kProving;
+  next_ = Clock::now() + std::max<Duration>(kProofTime, channel_.answer_limit(lane_));
+  channel_.endpoint().request_timer(next_);
+}
+
+void Dialer::prove() {
+  if (const auto progress = connection_.prove(); progress != security::Session::Progress::kDone) {
+    if (progress == security::Session::Progress::kFailed) failed(error_of(connection_.session()->failure()));
+    return;
+  }
+  connection_.proved();
+  stands();
+}
+
+/// The connection stands, and leads to one of ours.
+void Dialer::stands() {
   if (lane_.state() == Lane::State::kNew) {
     state_ = State::kIdle;
     return channel_.connected(lane_, std::move(connection_));

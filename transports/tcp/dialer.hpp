@@ -16,7 +16,8 @@ class TcpChannel;
 /// Makes the connections of a lane that this side dials: the first, and each one that replaces a lost one or one that
 /// went silent. Repeats with growing pauses; its channel says when it is enough.
 ///
-/// A first connection goes to the lane as soon as the kernel has it, because nobody waits for an answer to HELLO. Later
+/// A first connection goes to the lane as soon as the kernel has it and the job's key is proved, because nobody waits for
+/// an answer to HELLO. Later
 /// ones greet here: the answer says from where the lane goes on, and until it is there the old connection, if it still
 /// is there, may recover.
 class Dialer final : public EventSink {
@@ -44,12 +45,15 @@ class Dialer final : public EventSink {
     kIdle,
     kPausing,     ///< until `next_`
     kConnecting,  ///< the kernel dials, until `next_`
+    kProving,     ///< the kernel has it; both sides prove the job's key, until `next_`
     kGreeting,    ///< HELLO is sent, its answer is awaited until `next_`
   };
 
   void attempt();
   void failed(int error);
   void connected();
+  void prove();
+  void stands();
   void greet();
   void read_answer();
   bool met_itself() const;

@@ -21,7 +21,10 @@ constexpr std::size_t kReadBudget = std::size_t{4} << 20;
 constexpr int kEventsPerPoll = 64;
 /// Completions that wait for the caller; above this no more work is made for it.
 constexpr std::size_t kCompletionBacklog = 4096;
-constexpr std::chrono::seconds kGreetingTime{10};
+/// For a connection to prove the job's key and say who it is.
+constexpr std::chrono::seconds kGreetingTime{5};
+/// Connections at once that have not done so; the oldest makes room.
+constexpr std::size_t kMaxStrangers = 1024;
 
 /// Nothing to undo: the kernel reads and writes any memory.
 class PlainRegion final : public spi::MemoryRegion {};
@@ -35,6 +38,8 @@ TcpEndpoint::~TcpEndpoint() = default;
 
 Result<std::unique_ptr<spi::Endpoint>> TcpEndpoint::open(const spi::EndpointOptions& options) {
   auto endpoint = std::make_unique<TcpEndpoint>(options);
+  LONGSPAN_ASSIGN(endpoint->guard_, security::Guard::open(options.key));
+  endpoint->options_.key.clear();
   endpoint->epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
   if (!endpoint->epoll_.valid()) return system_error("tcp: epoll_create1", errno);
   endpoint->timer_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
@@ -228,13 +233,43 @@ void TcpEndpoint::accept_all() {
     stranger->deadline = Clock::now() + kGreetingTime;
     request_timer(stranger->deadline);
     watch(stranger->connection.fd(), *stranger);
+    if (guard_ != nullptr) stranger->connection.protect(guard_->accept(stranger->connection.fd()));
     strangers_.push_back(std::move(stranger));
+    if (strangers_.size() <= kMaxStrangers) continue;
+    refuse("too many connections that do not say who they are");
+    drop_stranger(*strangers_.front());
   }
+}
+
+/// True once the other side holds the job's key, as far as there is one.
+bool TcpEndpoint::prove(Stranger& stranger) {
+  const auto progress = stranger.connection.prove();
+  security::Session* const session = stranger.connection.session();
+  if (session == nullptr) return stranger.proved = true;
+  if (progress == security::Session::Progress::kDone) {
+    stranger.introduction = *session->introduction();
+    stranger.connection.proved();
+    return stranger.proved = true;
+  }
+  if (progress != security::Session::Progress::kFailed) return false;
+  const security::Failure failure = session->failure();
+  refuse(std::string(security::describe(failure)));
+  if (failure != security::Failure::kNoKey) {
+    drop_stranger(stranger);
+    return false;
+  }
+  stranger.connection.proved();
+  // What is unread would turn the end into a reset, which may overtake the answer.
+  iovec unread{staging_.get(), kStagingBytes};
+  stranger.connection.read(std::span(&unread, 1));
+  send_away(stranger, wire::Refusal::kKeyNeeded);
+  return false;
 }
 
 /// Nothing a connection sends is parsed before its HELLO shows that it belongs here, and not a byte more is read.
 void TcpEndpoint::greet(Stranger& stranger) {
   if (!stranger.connection.valid()) return;
+  if (!stranger.proved && !prove(stranger)) return;
   while (stranger.bytes < stranger.hello.size()) {
     iovec vector{stranger.hello.data() + stranger.bytes, stranger.hello.size() - stranger.bytes};
     const Connection::Moved moved = stranger.connection.read(std::span(&vector, 1));
@@ -245,6 +280,10 @@ void TcpEndpoint::greet(Stranger& stranger) {
       return drop_stranger(stranger);
     }
     stranger.bytes += moved.bytes;
+    if (guard_ == nullptr && security::begins_handshake(std::span(stranger.hello).first(stranger.bytes))) {
+      refuse("it proves a key, and there is none here (LONGSPAN_KEY)");
+      return send_away(stranger, wire::Refusal::kOver);  // any answer in plain text says it
+    }
     // Garbage need not be as long as a HELLO.
     if (!wire::may_become_hello(std::span(stranger.hello).first(stranger.bytes))) break;
   }
@@ -264,6 +303,14 @@ void TcpEndpoint::admit(Stranger& stranger, const wire::Hello& hello) {
   if (hello.to != options_.self) {
     refuse(fmt::format("it looks for peer {:x}, this is {:x}", hello.to, options_.self));
     return send_away(stranger, wire::Refusal::kOtherPeer);
+  }
+  if (guard_ != nullptr && stranger.introduction != introduction(hello.from, hello.to, stranger.introduction.sealed)) {
+    refuse("its HELLO is not what it proved the key with");
+    return drop_stranger(stranger);
+  }
+  if (guard_ != nullptr && options_.encryption == Encryption::kAll && !stranger.introduction.sealed) {
+    refuse("it does not encrypt, and LONGSPAN_ENCRYPT=all is set here");
+    return send_away(stranger, wire::Refusal::kNotEncrypted);
   }
   auto& channel = channels_[hello.from];
   if (channel == nullptr) channel = std::make_unique<TcpChannel>(*this, hello.from);
@@ -366,6 +413,7 @@ bool TcpEndpoint::progress_until(TimePoint deadline, Predicate done) {
 
 void TcpEndpoint::close(TimePoint deadline) {
   if (closed_) return;
+  if (refused_ > 0) log::info("tcp: {} connections to {} were not ours and were turned away", refused_, address_);
   progress_until(deadline, [](const TcpChannel& channel) { return channel.drained(); });
   closing_ = true;
   for (const auto& [peer, channel] : channels_) channel->say_goodbye();

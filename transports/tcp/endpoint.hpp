@@ -8,6 +8,7 @@
 #include "base/clock.hpp"
 #include "base/fd.hpp"
 #include "longspan/spi/transport.hpp"
+#include "security/session.hpp"
 #include "tcp/channel.hpp"
 #include "tcp/connection.hpp"
 #include "tcp/event_sink.hpp"
@@ -39,6 +40,8 @@ class TcpEndpoint final : public spi::Endpoint {
   const spi::EndpointOptions& options() const noexcept { return options_; }
   Shared& shared() noexcept { return shared_; }
   bool closing() const noexcept { return closing_; }
+  /// Of the job's key; nullptr: there is none.
+  const security::Guard* guard() const noexcept { return guard_.get(); }
   void mark_dirty(TcpChannel& channel);
   void mark_readable(Lane& lane);
   void watch(int fd, EventSink& sink);
@@ -60,6 +63,8 @@ class TcpEndpoint final : public spi::Endpoint {
     TcpEndpoint& endpoint;
     Connection connection;
     TimePoint deadline{};
+    bool proved = false;
+    security::Introduction introduction;  // proved with the key
     wire::HelloHeader hello{};
     std::size_t bytes = 0;
   };
@@ -72,6 +77,7 @@ class TcpEndpoint final : public spi::Endpoint {
   void read_ready();
   void accept_all();
   void greet(Stranger& stranger);
+  bool prove(Stranger& stranger);
   void admit(Stranger& stranger, const wire::Hello& hello);
   void send_away(Stranger& stranger, wire::Refusal refusal);
   void drop_stranger(Stranger& stranger);
@@ -81,6 +87,7 @@ class TcpEndpoint final : public spi::Endpoint {
   bool progress_until(TimePoint deadline, Predicate done);
 
   spi::EndpointOptions options_;
+  std::shared_ptr<const security::Guard> guard_;  // shared as guards are made: this is its only owner here
   std::string address_;
   Shared shared_;
   Fd epoll_;

@@ -32,6 +32,7 @@ bool Lane::attach(Connection connection, std::uint64_t peer_received, std::span<
   greeting_bytes_ = greeting.size();
   told_ = received_;  // HELLO and RESUME say it
   asked_ = log_.acknowledged();
+  if (connection_.buffered()) channel_.has_something_to_read(*this);
   return true;
 }
 

@@ -73,6 +73,8 @@ std::string_view describe(Refusal refusal) noexcept {
     case Refusal::kOtherJob: return "it belongs to another job";
     case Refusal::kOtherPeer: return "another rank listens at this address";
     case Refusal::kUnknownLane: return "its process was replaced by another one";
+    case Refusal::kKeyNeeded: return "it requires the job's key, and there is none here (LONGSPAN_KEY, LONGSPAN_KEY_FILE)";
+    case Refusal::kNotEncrypted: return "LONGSPAN_ENCRYPT=all is set there, and not here";
     case Refusal::kOver: return "it has given up this channel";
   }
   return "it refused the connection";

@@ -65,6 +65,8 @@ enum class Refusal : std::uint64_t {
   kOtherPeer,    ///< the address belongs to another rank now
   kUnknownLane,  ///< what was acknowledged before is not known here: a process took the place of another
   kOver,         ///< the channel has ended here
+  kKeyNeeded,    ///< the job has a key, and the dialer none
+  kNotEncrypted, ///< the dialer's settings do not encrypt this connection, those here want it
 };
 
 struct Frame {

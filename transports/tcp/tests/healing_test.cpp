@@ -255,6 +255,8 @@ TEST_CASE("whatever breaks wherever, everything arrives once and with the right 
     settings.lanes = *rc::gen::inRange(1, 4);
     settings.tier = *rc::gen::element(Tier::kSite, Tier::kWan);
     settings.credit = *rc::gen::element<std::size_t>(10'000, 1'000'000);
+    if (LONGSPAN_TLS) settings.key = *rc::gen::element<std::string>("", "a key of both sides");
+    settings.encryption = *rc::gen::element(Encryption::kNone, Encryption::kAll);
     const auto faults = *rc::gen::container<std::vector<Fault>>(rc::gen::build<Fault>(
         rc::gen::set(&Fault::kind, rc::gen::element(Kind::kReset, Kind::kEnd)),
         rc::gen::set(&Fault::connection, rc::gen::inRange<std::size_t>(0, 8)),

@@ -16,11 +16,13 @@ TwoEnds::TwoEnds(const Settings& settings) {
     options.job = 0xbeef;
     options.bind_address = "127.0.0.1";
     options.eager_credit_bytes = settings.credit;
+    options.key = end == &b ? settings.key_of_b.value_or(settings.key) : settings.key;
+    options.encryption = end == &b ? settings.encryption_of_b.value_or(settings.encryption) : settings.encryption;
     auto opened = TcpEndpoint::open(options);
     if (!opened.ok()) throw std::runtime_error(opened.status().to_string());
     end->endpoint = std::move(opened).value();
   }
-  to_b = std::make_unique<Proxy>(b.endpoint->address());
+  to_b = std::make_unique<Proxy>((settings.reflected ? a : b).endpoint->address());
   to_a = std::make_unique<Proxy>(a.endpoint->address());
   for (End* end : {&a, &b}) {
     spi::ChannelOptions options;

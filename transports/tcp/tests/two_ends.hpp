@@ -3,6 +3,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,6 +33,11 @@ struct Settings {
   std::size_t window = 0;
   double rate = 0;
   bool proxied = true;  ///< else they reach each other directly
+  std::string key;      ///< of both ...
+  std::optional<std::string> key_of_b;  ///< ... unless b has this one
+  Encryption encryption = Encryption::kWan;
+  std::optional<Encryption> encryption_of_b;
+  bool reflected = false;  ///< what a dials leads back to a
 };
 
 /// Two endpoints that reach each other through a middlebox each way; everything runs in the test's thread.
