@@ -1,6 +1,7 @@
 #include "runtime/lease_desk.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -16,7 +17,9 @@ constexpr auto kPatience = 2ms;           // before a smaller claim is told
 constexpr auto kDialTime = 10s;
 constexpr auto kLook = 25ms;              // between looks at what a channel has delivered: a system call per connection
 constexpr auto kReport = 100ms;
-constexpr auto kRound = 80ms;             // of the steward: a report of every rank, though they come at different times
+constexpr double kEnoughToTell = 0.05;    // s measured, when a queue grows fast
+constexpr double kUrgent = 0.010;         // s in the queue
+constexpr auto kRound = 60ms;             // of the steward: a report of every rank, though they come at different times
 constexpr double kNoticeable = 0.01;      // a rate that changes by less stays: setting it is a system call per connection
 
 bool differ(double a, double b) {
@@ -264,8 +267,8 @@ bool LeaseDesk::sane(const Message& message) {
     case Kind::kClaim: return message.weight >= 0 && message.cap >= 0 && std::isfinite(message.weight + message.cap);
     case Kind::kFill: return message.weight > 0 && message.cap > 0 && message.cap <= 1;
     case Kind::kSample: {
-      const double least = std::min({s.seconds, s.delivered, s.allowed, s.packets, s.retransmits, s.rtt, s.min_rtt});
-      return least >= 0 && std::isfinite(s.seconds + s.delivered + s.allowed + s.packets + s.retransmits + s.rtt + s.min_rtt);
+      const std::array<double, 9> all{s.seconds, s.delivered, s.allowed, s.queued_delivered, s.queued_allowed, s.packets, s.retransmits, s.rtt, s.min_rtt};
+      return std::all_of(all.begin(), all.end(), [](double each) { return each >= 0 && std::isfinite(each); });
     }
   }
   return false;
@@ -304,7 +307,9 @@ void LeaseDesk::look(TimePoint now) {
       }
     }
     link.measured.then(seen);
-    if (link.measured.seconds > 0 && now >= link.report_at) report(index, now);
+    const LinkSample& measured = link.measured;
+    const bool urgent = measured.seconds >= kEnoughToTell && measured.rtt > measured.min_rtt + std::max(kUrgent, measured.min_rtt / 4);
+    if (measured.seconds > 0 && (now >= link.report_at || urgent)) report(index, now);
   }
 }
 

@@ -9,12 +9,14 @@ using namespace std::chrono_literals;
 
 constexpr double kEnoughSeconds = 0.04;  // of a sample, below which it says nothing
 constexpr double kSlow = 0.95;           // of what is allowed arrives: less, and a queue, is congestion
+constexpr double kFullShare = 0.2;       // of what was allowed, for which a queue must have stood
 constexpr double kVerySlow = 0.8;        // believed at once
 constexpr double kFollows = 0.97;        // of a higher rate arrives: the link carries it
 constexpr double kLossy = 0.02;          // as in BBRv2 (draft-cardwell-iccrg-bbr-congestion-control, BBRLossThresh)
 constexpr double kLossySlow = 0.9;
 constexpr double kMargin = 0.98;         // of what arrived, so that no queue builds up
 constexpr double kLeast = 0.02;
+constexpr double kNoLess = 0.95;         // of what was before a step that brought nothing
 constexpr double kCreep = 0.97;
 constexpr int kCreepAfter = 4;           // rounds with a queue that did not slow us
 constexpr int kCreeps = 3;
@@ -50,17 +52,22 @@ void LinkEstimate::observe(const LinkSample& sample, TimePoint now) {
   const double utilisation = sample.delivered / sample.allowed;
   const double lost = sample.packets > 0 ? sample.retransmits / sample.packets : 0;
   const bool queued = queue_ > high_queue();
-  slow_rounds_ = queued && utilisation < kSlow ? slow_rounds_ + 1 : 0;
+  // While a connection starts it sends less than it may, and fills a queue all the same in the end: only what arrived
+  // behind a queue says what the link carries.
+  const bool full = sample.queued_allowed > kFullShare * sample.allowed;
+  const double behind_queue = full ? sample.queued_delivered / sample.queued_allowed : 1;
+  slow_rounds_ = queued && behind_queue < kSlow ? slow_rounds_ + 1 : 0;
   lossy_rounds_ = lost > std::max(kLossy, 3 * options_.loss) && utilisation < kLossySlow ? lossy_rounds_ + 1 : 0;
   queued_rounds_ = queued ? queued_rounds_ + 1 : 0;
-  const bool congested = slow_rounds_ >= 2 || (slow_rounds_ == 1 && utilisation < kVerySlow) || lossy_rounds_ >= 2;
+  const bool congested = slow_rounds_ >= 2 || (slow_rounds_ == 1 && behind_queue < kVerySlow) || lossy_rounds_ >= 2 ||
+                         (state_ == State::kProbe && lost > std::max(kLossy, 3 * options_.loss));
   // What was sent before the last cut still arrives: a drain is given its time.
   if (state_ == State::kDrain) {
     if (queue_ > high_queue() / 2 && now < until_) return;
     share_ = target_;
     return hold(now);
   }
-  if (congested) return cut(utilisation, now);
+  if (congested) return cut(full ? behind_queue : utilisation, now);
   if (queued_rounds_ >= kCreepAfter) return creep(now);
   if (state_ == State::kClear || now < until_) return;
   if (state_ == State::kProbe) return probe_ended(utilisation, now);
@@ -115,8 +122,9 @@ void LinkEstimate::probe(TimePoint now) {
 void LinkEstimate::probe_ended(double utilisation, TimePoint now) {
   creeps_ = 0;
   if (utilisation < kFollows) {
-    // Nothing says that the link is full (the sender may be slow), but nothing says that it carries more.
-    share_ = std::max(kLeast, std::min(before_probe_, share_ * utilisation * kMargin));
+    // Nothing says that the link is full (the sender may be slow, or BBR measures its round trip), but nothing says that
+    // it carries more.
+    share_ = std::max(kLeast, std::clamp(share_ * utilisation * kMargin, kNoLess * before_probe_, before_probe_));
     patience_ = std::min(2 * patience_, kMostPatience);
     return hold(now);
   }

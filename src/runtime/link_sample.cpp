@@ -9,6 +9,8 @@ using namespace std::chrono_literals;
 
 /// Longer than any round trip with a full queue.
 constexpr Duration kRemembered = 3s;
+/// More than schedulers and interrupts delay an acknowledgement.
+constexpr Duration kQueue = 3ms;
 
 double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
@@ -18,6 +20,8 @@ void LinkSample::beside(const LinkSample& other) {
   seconds = std::max(seconds, other.seconds);
   delivered += other.delivered;
   allowed += other.allowed;
+  queued_delivered += other.queued_delivered;
+  queued_allowed += other.queued_allowed;
   packets += other.packets;
   retransmits += other.retransmits;
   // A queue that all share delays each of them: the one that waits least shows it best.
@@ -30,6 +34,8 @@ void LinkSample::then(const LinkSample& next) {
   seconds += next.seconds;
   delivered += next.delivered;
   allowed += next.allowed;
+  queued_delivered += next.queued_delivered;
+  queued_allowed += next.queued_allowed;
   packets += next.packets;
   retransmits += next.retransmits;
   if (next.rtt > 0) rtt = next.rtt;
@@ -66,6 +72,11 @@ LinkSample FlowMeter::look(const spi::ChannelStats& stats, TimePoint now) {
     seen.allowed = allowed_until(now - rtt) - allowed_until(last_at_ - rtt);
     seen.packets = static_cast<double>(stats.packets_sent - std::min(stats.packets_sent, last_.packets_sent));
     seen.retransmits = static_cast<double>(stats.retransmits - std::min(stats.retransmits, last_.retransmits));
+    const auto wait = [&stats](const spi::ChannelStats& at) { return at.least_rtt - stats.min_rtt; };
+    if (std::min(wait(stats), wait(last_)) > kQueue) {
+      seen.queued_delivered = seen.delivered;
+      seen.queued_allowed = seen.allowed;
+    }
     seen.rtt = seconds(rtt);
     seen.min_rtt = std::chrono::duration<double>(stats.min_rtt).count();
   }

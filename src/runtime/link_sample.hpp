@@ -13,6 +13,8 @@ struct LinkSample {
   double seconds = 0;    ///< for how long; the rest is about that time
   double delivered = 0;  ///< bytes that arrived
   double allowed = 0;    ///< bytes that its pace would have let through
+  double queued_delivered = 0;  ///< of these, while packets also waited in the network: what it can carry
+  double queued_allowed = 0;
   double packets = 0;
   double retransmits = 0;
   double rtt = 0;        ///< s, as last measured
