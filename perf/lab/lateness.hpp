@@ -24,6 +24,12 @@ class Lateness {
     for (std::uint32_t i = 0; i < packets; ++i) add(late + spread * i / packets);
   }
 
+  void merge(const Lateness& other) {
+    for (std::size_t i = 0; i < counts_.size(); ++i) counts_[i] += other.counts_[i];
+    total_ += other.total_;
+    max_ = std::max(max_, other.max_);
+  }
+
   std::uint64_t samples() const noexcept { return total_; }
   Duration max() const noexcept { return max_; }
 

@@ -13,6 +13,10 @@ constexpr std::size_t kAlignment = alignof(PacketRecord);
 /// Rings up to this size are touched at once, so that no page fault delays a packet.
 constexpr std::size_t kPopulateLimit = std::size_t{64} << 20;
 
+void give_back(PacketRecord& record) {
+  if (record.block != nullptr) TrainMemory::release(*record.block);
+}
+
 constexpr std::size_t round_up(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 }  // namespace
@@ -34,6 +38,7 @@ PacketRing::PacketRing(PacketRing&& other) noexcept
       records_(std::exchange(other.records_, 0)) {}
 
 PacketRing::~PacketRing() {
+  while (!empty()) pop();
   if (memory_ != nullptr) ::munmap(memory_, capacity_);
 }
 
@@ -70,6 +75,7 @@ PacketRecord& PacketRing::front() {
 }
 
 void PacketRing::pop() {
+  give_back(front());
   head_ += front().stride;
   --records_;
 }
@@ -84,10 +90,15 @@ std::size_t PacketRing::truncate_after(TimePoint instant) {
     ++kept;
   }
   const std::size_t removed = records_ - kept;
-  if (removed > 0) {
-    tail_ = position;
-    records_ = kept;
+  if (removed == 0) return 0;
+  const std::size_t tail = position;
+  for (std::size_t i = 0; i < removed; ++i) {
+    position = skip_wrap(position);
+    give_back(at(position));
+    position += at(position).stride;
   }
+  tail_ = tail;
+  records_ = kept;
   return removed;
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/clock.hpp"
 #include "lab/packet_train.hpp"
+#include "lab/train_memory.hpp"
 
 namespace longspan::lab {
 
@@ -21,6 +22,8 @@ struct PacketRecord {
   std::uint32_t packets = 1;
   TrainLayout layout;
   bool continues = false;  ///< the record before has the packets before these, of the same train
+  std::span<const std::byte> elsewhere;  ///< the rest of the frame, where it was read to; empty when it was copied
+  TrainMemory::Block* block = nullptr;   ///< what `elsewhere` lies in
 
   std::span<std::byte> bytes() noexcept { return {reinterpret_cast<std::byte*>(this + 1), length}; }
   std::span<const std::byte> bytes() const noexcept { return {reinterpret_cast<const std::byte*>(this + 1), length}; }
@@ -41,7 +44,8 @@ class PacketRing {
   bool empty() const noexcept { return records_ == 0; }
   std::size_t records() const noexcept { return records_; }
 
-  /// Appends a record with room for `length` bytes; nullptr when the ring is full.
+  /// Appends a record with room for `length` bytes, at least one; nullptr when the ring is full. The record gives back
+  /// its block, if it gets one, when it is removed.
   PacketRecord* push(std::size_t length);
   /// The oldest record. Requires !empty().
   PacketRecord& front();

@@ -118,10 +118,14 @@ std::size_t PacketTrain::payload_bytes(std::uint32_t first, std::uint32_t count)
 }
 
 void PacketTrain::write(std::uint32_t first, std::uint32_t count, std::span<std::byte> out) const {
-  if (count == packets_) {
-    std::memcpy(out.data(), frame_.data(), frame_.size());
-    return;
-  }
+  write_head(first, count, out.first(head_bytes()));
+  const auto bytes = payload(first, count);
+  std::memcpy(out.data() + head_bytes(), bytes.data(), bytes.size());
+}
+
+void PacketTrain::write_head(std::uint32_t first, std::uint32_t count, std::span<std::byte> out) const {
+  std::memcpy(out.data(), frame_.data(), head_bytes());
+  if (count == packets_) return;
   OffloadHeader header{};
   std::memcpy(&header, frame_.data(), sizeof header);
   header.flags = kNeedsChecksum;
@@ -132,26 +136,23 @@ void PacketTrain::write(std::uint32_t first, std::uint32_t count, std::span<std:
     header.gso_size = 0;
   }
   std::memcpy(out.data(), &header, sizeof header);
-  std::memcpy(out.data() + kPrefix, packet().data(), layout_.headers);
-  const auto payload = packet().subspan(layout_.headers + first * segment(), payload_bytes(first, count));
-  std::memcpy(out.data() + kPrefix + layout_.headers, payload.data(), payload.size());
   adjust_headers(first, count, out.subspan(kPrefix));
 }
 
-void PacketTrain::adjust_headers(std::uint32_t first, std::uint32_t count, std::span<std::byte> packet) const {
-  add_to_v4_id(packet, first);
+void PacketTrain::adjust_headers(std::uint32_t first, std::uint32_t count, std::span<std::byte> headers) const {
+  add_to_v4_id(headers, first);
   if (!layout_.udp) {
     const std::size_t tcp = layout_.transport;
     std::uint32_t sequence = 0;
-    std::memcpy(&sequence, packet.data() + tcp + 4, sizeof sequence);
+    std::memcpy(&sequence, headers.data() + tcp + 4, sizeof sequence);
     sequence = htonl(ntohl(sequence) + static_cast<std::uint32_t>(first * segment()));
-    std::memcpy(packet.data() + tcp + 4, &sequence, sizeof sequence);
-    auto flags = byte_at(packet, tcp + kTcpFlags);
+    std::memcpy(headers.data() + tcp + 4, &sequence, sizeof sequence);
+    auto flags = byte_at(headers, tcp + kTcpFlags);
     if (first + count < packets_) flags &= static_cast<std::uint8_t>(~kFinPsh);
     if (first > 0) flags &= static_cast<std::uint8_t>(~kCwr);
-    packet[tcp + kTcpFlags] = std::byte{flags};
+    headers[tcp + kTcpFlags] = std::byte{flags};
   }
-  write_lengths(packet, packet.size(), layout_);
+  write_lengths(headers, headers.size() + payload_bytes(first, count), layout_);
 }
 
 void PacketTrain::join(const TrainLayout& layout, std::span<std::byte> first, std::size_t payload,

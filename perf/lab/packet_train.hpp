@@ -40,6 +40,14 @@ class PacketTrain {
   std::size_t frame_bytes(std::uint32_t first, std::uint32_t count) const noexcept {
     return kPrefix + layout_.headers + payload_bytes(first, count);
   }
+  /// Bytes of that frame before its payload: the prefix and, of a train, the headers.
+  std::size_t head_bytes() const noexcept { return kPrefix + layout_.headers; }
+  /// The payload of these packets, where it lies in the frame.
+  std::span<const std::byte> payload(std::uint32_t first, std::uint32_t count) const noexcept {
+    return packet().subspan(layout_.headers + first * segment(), payload_bytes(first, count));
+  }
+  /// Writes what comes before the payload of these packets into `out`, which has head_bytes() bytes.
+  void write_head(std::uint32_t first, std::uint32_t count, std::span<std::byte> out) const;
   /// Writes these packets as a frame into `out`, which has frame_bytes(first, count) bytes.
   void write(std::uint32_t first, std::uint32_t count, std::span<std::byte> out) const;
 
@@ -54,7 +62,7 @@ class PacketTrain {
   std::span<const std::byte> packet() const noexcept { return frame_.subspan(kPrefix); }
   bool read_headers(std::uint16_t transport, std::uint8_t type);
   std::size_t payload_bytes(std::uint32_t first, std::uint32_t count) const noexcept;
-  void adjust_headers(std::uint32_t first, std::uint32_t count, std::span<std::byte> packet) const;
+  void adjust_headers(std::uint32_t first, std::uint32_t count, std::span<std::byte> headers) const;
   std::size_t segment() const noexcept { return layout_.segment; }
 
   std::span<const std::byte> frame_;

@@ -19,7 +19,7 @@ enum class PortKind { kAuto, kTun, kPacket };
 std::optional<PortKind> parse_port_kind(std::string_view name) noexcept;
 
 /// Where a region's packets leave the kernel for the emulated WAN and come back: the far side of its router's `wan0`.
-/// Packets are frames as PacketTrain describes them. Used by one thread.
+/// Packets are frames as PacketTrain describes them. One thread receives; several may send.
 class PacketPort {
  public:
   virtual ~PacketPort() = default;

@@ -45,9 +45,10 @@ class PacketSocketPort final : public PacketPort {
   bool send(std::span<const iovec> frame) override {
     // This port takes no trains, so a frame is one piece.
     const auto* packet = static_cast<const std::uint8_t*>(frame.front().iov_base) + PacketTrain::kPrefix;
-    to_router_.sll_protocol = htons((packet[0] >> 4) == 6 ? ETH_P_IPV6 : ETH_P_IP);
+    sockaddr_ll to = to_router_;
+    to.sll_protocol = htons((packet[0] >> 4) == 6 ? ETH_P_IPV6 : ETH_P_IP);
     return ::sendto(fd_.get(), packet, frame.front().iov_len - PacketTrain::kPrefix, MSG_DONTWAIT,
-                    reinterpret_cast<const sockaddr*>(&to_router_), sizeof to_router_) > 0;
+                    reinterpret_cast<const sockaddr*>(&to), sizeof to) > 0;
   }
 
   std::uint64_t kernel_drops() override {

@@ -1,17 +1,15 @@
 #pragma once
 
-#include <atomic>
 #include <memory>
-#include <thread>
+#include <string>
 #include <vector>
 
-#include "base/fd.hpp"
 #include "lab/addresses.hpp"
 #include "lab/faults.hpp"
 #include "lab/lateness.hpp"
 #include "lab/network.hpp"
 #include "lab/port.hpp"
-#include "lab/wan_link.hpp"
+#include "lab/wan_worker.hpp"
 
 namespace longspan::lab {
 
@@ -29,62 +27,40 @@ struct WanReport {
   Lateness lateness;
   std::uint64_t unroutable_packets = 0;  ///< for no host of the topology, or without a link
   std::uint64_t kernel_drops = 0;        ///< lost in front of or behind the emulator, which a real link would not do
-  double core_share = 0;                 ///< CPU time of the emulator over its wall time
+  double core_share = 0;                 ///< CPU time of the emulator's threads over its wall time
   std::string scheduling;                ///< "SCHED_DEADLINE", "SCHED_FIFO" or "no real-time priority"
   std::string port;                      ///< "tun" or "packet"; empty when there is no WAN
   std::vector<std::string> warnings;
 };
 
-/// The packets between regions: one thread that takes them from each router's `wan0`, passes them through the
-/// emulated links and hands them to the router of the other region.
-///
-/// It works in rounds at most every 200 us while packets flow, and blocks when nothing does: the ranks need the cores.
+/// The packets between regions: a few threads that take them from each router's `wan0`, pass them through the emulated
+/// links and hand them to the router of the other region.
 class Wan {
  public:
   /// Attaches to every region's router. `network` must outlive this object.
   static Result<std::unique_ptr<Wan>> create(const Network& network, WanOptions options);
   ~Wan();
 
-  /// Starts the thread.
+  /// Starts the threads.
   Status start();
   /// The instant from which the changes count.
   void start_changes(TimePoint origin);
-  /// Ends the thread and gives its counters.
+  /// Ends the threads and gives their counters.
   WanReport stop();
 
  private:
-  /// What one round found: nothing, all that waited, or so much that some still waits.
-  enum class Arrivals { kNone, kSome, kMore };
-
   Wan(const Network& network, WanOptions options);
   Status attach();
-  void make_links();
-  void run();
-  Arrivals read_ports(TimePoint now, Duration lateness);
-  void route(std::size_t region, std::span<const std::byte> frame, TimePoint now, Duration lateness);
-  void deliver(TimePoint now);
-  void deliver_front(EmulatedLink& link, PacketPort& port, TimePoint now);
-  TimePoint next_due();
-  void apply_changes(TimePoint now);
-  TimePoint next_change() const;
-  void wait_for_packets(TimePoint until);
-  void take_realtime_priority();
+  void make_workers();
+  std::vector<WanRoute> make_routes();
 
   const Network& network_;
   const WanOptions options_;
   RegionLookup lookup_;
   std::vector<std::unique_ptr<PacketPort>> ports_;  ///< by region
-  std::vector<EmulatedLink> links_;
-  std::vector<int> link_of_pair_;  ///< from x regions + to -> index into links_, or -1
-  std::vector<std::byte> scratch_;
-  std::vector<iovec> pieces_;  ///< of the frame that is being delivered
-  Fd epoll_;
-  Fd wake_;
-  std::atomic<bool> stopping_{false};
-  std::atomic<std::int64_t> origin_ns_{-1};
-  std::size_t next_change_ = 0;
+  std::vector<std::unique_ptr<WanWorker>> workers_;
+  bool stopped_ = false;
   WanReport report_;
-  std::thread thread_;
 };
 
 }  // namespace longspan::lab

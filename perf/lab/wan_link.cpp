@@ -7,6 +7,7 @@ namespace longspan::lab {
 namespace {
 
 constexpr std::uint64_t kDefaultBuffer = 8'000'000;
+constexpr std::size_t kWorthKeeping = std::size_t{12} << 10;
 constexpr Duration kSlot = std::chrono::milliseconds(10);
 /// The packets of a train that are sent within this share of the link's delay, and within this time, arrive together
 /// when the last of them is due: each system call saved is time for the ranks. The first of them is late by less.
@@ -75,7 +76,10 @@ std::uint32_t EmulatedLink::packets_together(const PacketTrain& train) const {
   return (train.packets() + pieces - 1) / pieces;
 }
 
-void EmulatedLink::offer(const PacketTrain& train, TimePoint now, Duration read_lateness) {
+void EmulatedLink::offer(const PacketTrain& train, TimePoint now, Duration read_lateness,
+                         TrainMemory::Block* block) {
+  // Copying a little is cheaper than a block that a little keeps from others.
+  if (train.frame_bytes(0, train.packets()) < kWorthKeeping) block = nullptr;
   counters_.offered_packets += train.packets();
   counters_.offered_bytes += train.wire_bytes(0, train.packets());
   if (down_) {
@@ -87,7 +91,7 @@ void EmulatedLink::offer(const PacketTrain& train, TimePoint now, Duration read_
   for (std::uint32_t first = 0; first < train.packets();) {
     std::uint32_t count = std::min(together, train.packets() - first);
     if (queued_bytes(now) + train.wire_bytes(first, count) > settings_.buffer_bytes) count = 1;
-    PacketRecord* const record = offer_part(train, first, count, now);
+    PacketRecord* const record = offer_part(train, first, count, now, block);
     if (record != nullptr) {
       record->read_lateness = read_lateness;
       record->continues = before != nullptr;
@@ -97,8 +101,23 @@ void EmulatedLink::offer(const PacketTrain& train, TimePoint now, Duration read_
   }
 }
 
+PacketRecord* EmulatedLink::keep(const PacketTrain& train, std::uint32_t first, std::uint32_t count,
+                                 TrainMemory::Block* block) {
+  PacketRecord* const record = ring_.push(block != nullptr ? train.head_bytes() : train.frame_bytes(first, count));
+  if (record == nullptr) return nullptr;
+  if (block == nullptr) {
+    train.write(first, count, record->bytes());
+    return record;
+  }
+  train.write_head(first, count, record->bytes());
+  record->elsewhere = train.payload(first, count);
+  record->block = block;
+  TrainMemory::hold(*block);
+  return record;
+}
+
 PacketRecord* EmulatedLink::offer_part(const PacketTrain& train, std::uint32_t first, std::uint32_t count,
-                                       TimePoint now) {
+                                       TimePoint now, TrainMemory::Block* block) {
   const std::uint64_t bytes = train.wire_bytes(first, count);
   const std::uint64_t queue = queued_bytes(now) + bytes;
   if (queue > settings_.buffer_bytes) {
@@ -113,12 +132,11 @@ PacketRecord* EmulatedLink::offer_part(const PacketTrain& train, std::uint32_t f
   if (lose()) {
     counters_.lost_packets += count;
   } else {
-    record = ring_.push(train.frame_bytes(first, count));
+    record = keep(train, first, count, block);
     if (record == nullptr) {
       counters_.overrun_packets += count;
       return nullptr;
     }
-    train.write(first, count, record->bytes());
     record->layout = train.layout();
     record->packets = count;
     record->wire_bytes = static_cast<std::uint32_t>(bytes);

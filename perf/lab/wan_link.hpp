@@ -52,7 +52,9 @@ class EmulatedLink {
 
   /// A packet, or a train of them, arrives at the queue. Every packet of a train is queued, sent, dropped or lost for
   /// itself; those that follow each other closely reach the far end together, when the last of them is due.
-  void offer(const PacketTrain& train, TimePoint now, Duration read_lateness = Duration{0});
+  /// Large ones stay in the `block` that they were read into; without one, they are copied.
+  void offer(const PacketTrain& train, TimePoint now, Duration read_lateness = Duration{0},
+             TrainMemory::Block* block = nullptr);
   /// When the next packets reach the far end; TimePoint::max() when there are none.
   TimePoint next_due();
   /// The packets that next_due() is about. Requires that there are any.
@@ -72,7 +74,9 @@ class EmulatedLink {
  private:
   std::uint32_t packets_together(const PacketTrain& train) const;
   /// The record it went into; nullptr when it was dropped or lost.
-  PacketRecord* offer_part(const PacketTrain& train, std::uint32_t first, std::uint32_t count, TimePoint now);
+  PacketRecord* offer_part(const PacketTrain& train, std::uint32_t first, std::uint32_t count, TimePoint now,
+                           TrainMemory::Block* block);
+  PacketRecord* keep(const PacketTrain& train, std::uint32_t first, std::uint32_t count, TrainMemory::Block* block);
   bool lose();
   void count_busy(TimePoint start, TimePoint end);
 

@@ -84,7 +84,7 @@ Bytes frame_of(Kind kind, std::size_t payload, std::size_t segment) {
   return frame;
 }
 
-PacketTrain parsed(const Bytes& frame) {
+PacketTrain parsed(std::span<const std::byte> frame) {
   const auto train = PacketTrain::parse(frame);
   REQUIRE(train.has_value());
   return *train;
@@ -263,4 +263,60 @@ TEST_CASE("Packets that take long on the link arrive one by one though they came
   std::vector<std::uint32_t> together;
   for (; link.next_due() != TimePoint::max(); link.pop_delivered()) together.push_back(link.front().packets);
   CHECK(together == std::vector<std::uint32_t>{1, 1, 1, 1});
+}
+
+TEST_CASE("A train that stays where it was read leaves a link as the bytes that a copied one would be") {
+  const bool held = rc::check([](const std::vector<std::uint16_t>& seeds) {
+    TrainMemory memory(0);
+    const LinkSettings settings = fast_link(500'000);
+    EmulatedLink kept(settings, settings, 7);
+    EmulatedLink copied(settings, settings, 7);
+    const auto deliver = [&kept, &copied] {
+      PacketRecord& a = kept.front();
+      PacketRecord& b = copied.front();
+      Bytes whole(a.bytes().begin(), a.bytes().end());
+      whole.insert(whole.end(), a.elsewhere.begin(), a.elsewhere.end());
+      RC_ASSERT(whole == Bytes(b.bytes().begin(), b.bytes().end()));
+      RC_ASSERT(a.due == b.due && a.continues == b.continues && a.packets == b.packets);
+      kept.pop_delivered();
+      copied.pop_delivered();
+    };
+    TimePoint now{std::chrono::seconds(10)};
+    for (const std::uint16_t seed : seeds) {
+      const Bytes frame = frame_of(Kind::kTcp4, 1 + seed * 13U % 62'000, 1000 + seed % 8000);
+      TrainMemory::Block& block = memory.next();
+      std::memcpy(block.bytes().data(), frame.data(), frame.size());
+      kept.offer(parsed(std::span<const std::byte>(block.bytes()).first(frame.size())), now, Duration{0}, &block);
+      copied.offer(parsed(frame), now);
+      now += std::chrono::microseconds(seed % 512);
+      while (kept.next_due() <= now) deliver();
+    }
+    while (kept.next_due() != TimePoint::max()) deliver();
+    RC_ASSERT(copied.next_due() == TimePoint::max());
+  });
+  CHECK(held);
+}
+
+TEST_CASE("A block comes back when the last link that holds a part of it lets go, also by going down") {
+  TrainMemory memory(0);
+  const LinkSettings settings = fast_link(500'000);
+  EmulatedLink link(settings, settings, 1);
+  const Bytes frame = frame_of(Kind::kTcp4, 60'000, 8948);
+  const auto offer = [&](TimePoint now) {
+    TrainMemory::Block& block = memory.next();
+    std::memcpy(block.bytes().data(), frame.data(), frame.size());
+    const auto train = PacketTrain::parse(std::span<const std::byte>(block.bytes()).first(frame.size()));
+    link.offer(*train, now, Duration{0}, &block);
+    return &block;
+  };
+  const TimePoint start{std::chrono::seconds(10)};
+  TrainMemory::Block* const first = offer(start);
+  CHECK(&memory.next() != first);
+  link.set_down(true, start);
+  link.set_down(false, start);
+  // Given back latest first, after the one that is already waiting for the next frame.
+  TrainMemory::Block* const second = offer(start + std::chrono::seconds(1));
+  CHECK(second != first);
+  CHECK(&memory.next() == first);
+  while (link.next_due() != TimePoint::max()) link.pop_delivered();
 }

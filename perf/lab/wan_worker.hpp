@@ -1,0 +1,98 @@
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/fd.hpp"
+#include "lab/addresses.hpp"
+#include "lab/faults.hpp"
+#include "lab/lateness.hpp"
+#include "lab/port.hpp"
+#include "lab/train_memory.hpp"
+#include "lab/wan_link.hpp"
+
+namespace longspan::lab {
+
+/// Where packets of a region come from.
+struct WanPort {
+  int region = 0;
+  PacketPort* port = nullptr;
+};
+
+/// An emulated link and where its packets go.
+struct WanRoute {
+  std::size_t number = 0;  ///< in Topology::wan
+  int from = 0;
+  int to = 0;
+  PacketPort* port = nullptr;
+  EmulatedLink link;
+};
+
+/// What one worker did. Valid after stop().
+struct WorkerReport {
+  Lateness lateness;
+  std::uint64_t unroutable_packets = 0;
+  std::uint64_t refused_packets = 0;  ///< the kernel had no room for what was due
+  double core_share = 0;              ///< CPU time over wall time
+  std::string scheduling;
+  std::vector<std::string> warnings;
+};
+
+/// One thread that takes packets from the routers of some regions, passes them through the links that leave those
+/// regions, and hands them to the routers at the other ends.
+///
+/// It works in rounds at most every 200 us while packets flow, and blocks when nothing does: the ranks need the cores.
+class WanWorker {
+ public:
+  /// Has to have a route's every `from` among its ports. What it refers to must outlive it.
+  WanWorker(const RegionLookup& lookup, std::vector<WanPort> ports, std::vector<WanRoute> routes, bool realtime);
+  ~WanWorker();
+  WanWorker(const WanWorker&) = delete;
+  WanWorker& operator=(const WanWorker&) = delete;
+
+  /// In the order of their instants; before start().
+  void set_changes(std::deque<LinkChange> changes) { changes_ = std::move(changes); }
+  Status start();
+  /// The instant from which the changes count.
+  void start_changes(TimePoint origin);
+  void stop();
+
+  const WorkerReport& report() const noexcept { return report_; }
+  const std::vector<WanRoute>& routes() const noexcept { return routes_; }
+
+ private:
+  /// What one round found: nothing, all that waited, or so much that some still waits.
+  enum class Arrivals { kNone, kSome, kMore };
+
+  void run();
+  void wake();
+  Arrivals read_ports(TimePoint now, Duration lateness);
+  void offer(int region, TrainMemory::Block& block, std::size_t length, TimePoint now, Duration lateness);
+  void deliver(TimePoint now);
+  void deliver_front(EmulatedLink& link, PacketPort& port, TimePoint now);
+  void add_piece(std::span<const std::byte> bytes);
+  TimePoint next_due();
+  void apply_changes(TimePoint now);
+  TimePoint next_change() const;
+  void wait_for_packets(TimePoint until);
+  void take_realtime_priority();
+
+  const RegionLookup& lookup_;
+  const std::vector<WanPort> ports_;
+  TrainMemory memory_;  ///< before the links, which give it back what they hold when they go
+  std::vector<WanRoute> routes_;
+  const bool realtime_;
+  std::vector<iovec> pieces_;  ///< of the frame that is being delivered
+  std::deque<LinkChange> changes_;
+  Fd epoll_;
+  Fd wake_;
+  std::atomic<bool> stopping_{false};
+  std::atomic<std::int64_t> origin_ns_{-1};
+  WorkerReport report_;
+  std::thread thread_;
+};
+
+}  // namespace longspan::lab
