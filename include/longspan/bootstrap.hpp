@@ -18,8 +18,9 @@ struct UniqueId {
 };
 
 /// A new identity for a communicator: opens a rendezvous in this process (normally on rank 0). It waits an hour for
-/// rank 0 at most, and holds one thread until all ranks came.
-LONGSPAN_API Result<UniqueId> make_unique_id();
+/// rank 0 at most, and holds one thread until all ranks came. `key`: the job's, where it is not that of the environment
+/// (LONGSPAN_KEY, LONGSPAN_KEY_FILE).
+LONGSPAN_API Result<UniqueId> make_unique_id(const std::optional<std::string>& key = std::nullopt);
 
 /// Where this process stands in its job, and how ranks find each other.
 struct LaunchInfo {

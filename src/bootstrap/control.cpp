@@ -24,6 +24,7 @@ constexpr milliseconds kHubGrace{700};
 // A hub that is stopped or cut off answers nothing; the standby then does.
 constexpr milliseconds kHubAnswer{900};
 constexpr int kMissedHeartbeats = 4;
+constexpr std::size_t kMaxNotes = 4096;  // that nobody took
 constexpr std::size_t kUnread = 1U << 20;  // a peer that reads nothing gets no more heartbeats
 
 ControlMessage of_type(ControlType type) {
@@ -36,7 +37,7 @@ ControlMessage of_type(ControlType type) {
 
 ControlPlane::ControlPlane(Rendezvous met, ControlOptions options)
     : rank_(met.rank), size_(met.size), job_(met.job), standby_(met.links.standby), standby_at_(std::move(met.links.standby_at)),
-      standby_listener_(std::move(met.links.standby_listener)), options_(std::move(options)), next_stranger_(kFirstStranger) {
+      standby_listener_(std::move(met.links.standby_listener)), guard_(std::move(met.links.guard)), options_(std::move(options)), next_stranger_(kFirstStranger) {
   const TimePoint now = Clock::now();
   if (!options_.hub.describe) {
     options_.hub.describe = [hosts = met.hosts](int rank) {
@@ -48,7 +49,7 @@ ControlPlane::ControlPlane(Rendezvous met, ControlOptions options)
   for (std::size_t i = 0; i < met.links.to_rank.size(); ++i) {
     if (!met.links.to_rank[i].valid()) continue;
     Link& link = links_[static_cast<int>(i)];
-    link.fd = std::move(met.links.to_rank[i]);
+    link.stream = std::move(met.links.to_rank[i]);
     link.last_sent = now;
   }
 }
@@ -65,7 +66,7 @@ Status ControlPlane::start() {
   epoll_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_.valid()) return system_error("epoll_create1", errno);
   for (auto& [rank, link] : links_) {
-    if (!watch(static_cast<std::uint64_t>(rank), link.fd.get(), false, true)) return system_error("epoll_ctl", errno);
+    if (!watch(static_cast<std::uint64_t>(rank), link.stream.fd(), false, true)) return system_error("epoll_ctl", errno);
   }
   if (standby_listener_.valid() && !watch(kListenerKey, standby_listener_.get(), false, true)) {
     return system_error("epoll_ctl", errno);
@@ -106,7 +107,7 @@ void ControlPlane::dispatch(std::uint64_t key, std::uint32_t events) {
   const auto found = links_.find(static_cast<int>(key));
   if (found == links_.end()) return;  // ended by an earlier event of this round
   if (found->second.connecting) return standby_connected();
-  if ((events & EPOLLOUT) != 0) flush(key, found->second);
+  if (!found->second.writer.empty()) flush(key, found->second);
   if ((events & ~std::uint32_t{EPOLLOUT}) != 0) read_link(static_cast<int>(key));
 }
 
@@ -115,7 +116,7 @@ void ControlPlane::read_link(int rank) {
     const auto found = links_.find(rank);  // a message may end the link
     if (found == links_.end()) return;
     Link& link = found->second;
-    switch (link.reader.read(link.fd.get())) {
+    switch (link.reader.read(link.stream)) {
       case FrameReader::State::kNeedMore: return;
       case FrameReader::State::kClosed: return link_ended(rank);
       case FrameReader::State::kMalformed:
@@ -160,6 +161,9 @@ void ControlPlane::handle(int rank, const ControlMessage& m) {
       if (rank == 0 || rank == standby_) deliver(m.verdict);
       break;
     case ControlType::kWitness: hub_->witnessed(m.rank, now); break;
+    case ControlType::kNote:
+      if (notes_.size() < kMaxNotes) notes_.push_back(Note{rank, m.note});
+      break;
     case ControlType::kHello:
     case ControlType::kHeartbeat:
     case ControlType::kUnknown: break;
@@ -295,6 +299,19 @@ void ControlPlane::deliver(const Verdict& verdict) {
   verdicts_.push_back(verdict);
 }
 
+void ControlPlane::send_note(int rank, std::string text) {
+  ControlMessage message = of_type(ControlType::kNote);
+  message.note = std::move(text);
+  send(rank, message);
+}
+
+std::optional<ControlPlane::Note> ControlPlane::next_note() {
+  if (notes_.empty()) return std::nullopt;
+  Note note = std::move(notes_.front());
+  notes_.pop_front();
+  return note;
+}
+
 std::optional<Verdict> ControlPlane::next_verdict() {
   if (verdicts_.empty()) return std::nullopt;
   Verdict v = std::move(verdicts_.front());
@@ -312,11 +329,12 @@ void ControlPlane::push(std::uint64_t key, Link& link, const ControlMessage& mes
 
 void ControlPlane::flush(std::uint64_t key, Link& link) {
   // A broken connection shows itself when it is read.
-  if (!link.writer.flush(link.fd.get())) link.writer = FrameWriter();
-  const bool want = !link.writer.empty();
+  if (!link.writer.flush(link.stream)) link.writer = FrameWriter();
+  // In a handshake it may be the other side's turn; what it says brings us here again.
+  const bool want = !link.writer.empty() && link.stream.wait_to_send() == POLLOUT;
   if (want == link.waits_to_write) return;
   link.waits_to_write = want;
-  watch(key, link.fd.get(), want, false);
+  watch(key, link.stream.fd(), want, false);
 }
 
 void ControlPlane::timers(TimePoint now) {
@@ -345,13 +363,13 @@ void ControlPlane::close(Duration limit) {
   const TimePoint until = Clock::now() + limit;
   for (auto& [rank, link] : links_) push(static_cast<std::uint64_t>(rank), link, of_type(ControlType::kGoodbye));
   for (auto& [rank, link] : links_) {
-    while (!link.connecting && !link.writer.empty() && wait_ready(link.fd.get(), POLLOUT, until)) {
+    while (!link.connecting && !link.writer.empty() && wait_ready(link.stream.fd(), POLLOUT, until)) {
       flush(static_cast<std::uint64_t>(rank), link);
     }
-    ::shutdown(link.fd.get(), SHUT_WR);
+    ::shutdown(link.stream.fd(), SHUT_WR);
     // Unread bytes would turn the close into a reset, which may overtake the goodbye.
     std::array<char, 4096> unread;
-    while (::recv(link.fd.get(), unread.data(), unread.size(), MSG_DONTWAIT) > 0) {
+    while (::recv(link.stream.fd(), unread.data(), unread.size(), MSG_DONTWAIT) > 0) {
     }
   }
   links_.clear();

@@ -55,6 +55,14 @@ class ControlPlane final : private Hub::Outlet {
   void send_fault(const Fault& fault);
   /// The next root cause; each (communicator) once.
   std::optional<Verdict> next_verdict();
+  /// Something for the layer above, from another rank.
+  struct Note {
+    int from = -1;
+    std::string text;
+  };
+  /// Tells rank 0, or as rank 0 any other; lost where there is no connection.
+  void send_note(int rank, std::string text);
+  std::optional<Note> next_note();
   /// How a rank stands, as far as this rank knows.
   Life life(int rank) const { return hub_->life(rank); }
 
@@ -64,7 +72,7 @@ class ControlPlane final : private Hub::Outlet {
  private:
   /// A connection to one rank, or to a stranger that may be one.
   struct Link {
-    Fd fd;
+    Stream stream;
     FrameReader reader{kMaxControlBody};
     FrameWriter writer;
     TimePoint last_sent;
@@ -114,6 +122,7 @@ class ControlPlane final : private Hub::Outlet {
   int standby_;
   std::vector<Address> standby_at_;
   Fd standby_listener_;
+  std::shared_ptr<const security::Guard> guard_;  // shared with the rendezvous that it comes from; nullptr: no key
   ControlOptions options_;
   std::unique_ptr<Hub> hub_;  // decides on rank 0 and on the standby; elsewhere it only keeps what is known of the ranks
   Fd epoll_;
@@ -122,6 +131,7 @@ class ControlPlane final : private Hub::Outlet {
   std::uint64_t next_stranger_;
   std::vector<OpenFault> open_faults_;          // without an answer yet
   std::deque<Verdict> verdicts_;
+  std::deque<Note> notes_;
   std::vector<std::uint64_t> delivered_;        // communicators that have their verdict
   TimePoint retry_standby_ = TimePoint::max();
   TimePoint hub_lost_at_ = TimePoint::max();    // rank 0's connection broke; the standby is to say so

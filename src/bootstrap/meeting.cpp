@@ -115,14 +115,14 @@ Result<std::vector<Address>> parse_published(std::string_view text) {
   return found;
 }
 
-Result<std::unique_ptr<MeetingPlace>> meeting_place_of(const LaunchInfo& launch) {
+Result<std::unique_ptr<MeetingPlace>> meeting_place_of(const LaunchInfo& launch, std::shared_ptr<const security::Guard> guard) {
   const std::string_view address = launch.master_address;
   if (address.empty()) {
     return Status(StatusCode::kInvalidArgument, "MASTER_ADDR is not set: the ranks cannot find rank 0");
   }
   if (address.starts_with("unix:@")) return std::unique_ptr<MeetingPlace>(std::make_unique<UnixSocket>(std::string(address.substr(6))));
   if (address.starts_with("file://")) return file_place(std::string(address.substr(7)));
-  if (address.starts_with("id:")) return unique_id_place(address.substr(3));
+  if (address.starts_with("id:")) return unique_id_place(address.substr(3), std::move(guard));
   if (launch.master_port <= 0 || launch.master_port > 65535) {
     return Status(StatusCode::kInvalidArgument,
                   fmt::format("MASTER_PORT={}: expected a port from 1 to 65535", launch.master_port));

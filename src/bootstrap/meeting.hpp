@@ -7,6 +7,7 @@
 
 #include "bootstrap/socket.hpp"
 #include "longspan/bootstrap.hpp"
+#include "security/session.hpp"
 
 namespace longspan::bootstrap {
 
@@ -29,12 +30,14 @@ class MeetingPlace {
 
 /// The place that `launch` asks for: by a launcher's store, or by the form of master_address: "unix:@name",
 /// "file://path", "id:..." (a unique id), else a host name or address with a port.
-Result<std::unique_ptr<MeetingPlace>> meeting_place_of(const LaunchInfo& launch);
+/// `guard`: of the job's key, shared with the caller; nullptr: there is none.
+Result<std::unique_ptr<MeetingPlace>> meeting_place_of(const LaunchInfo& launch,
+                                                       std::shared_ptr<const security::Guard> guard = nullptr);
 
 std::unique_ptr<MeetingPlace> known_port_place(std::string host, std::uint16_t port, std::string run_id);
 std::unique_ptr<MeetingPlace> store_place(std::string host, std::uint16_t port, std::string run_id);
 std::unique_ptr<MeetingPlace> file_place(std::string path);
-Result<std::unique_ptr<MeetingPlace>> unique_id_place(std::string_view hex);
+Result<std::unique_ptr<MeetingPlace>> unique_id_place(std::string_view hex, std::shared_ptr<const security::Guard> guard);
 
 /// Where this process can be reached at `port`, as text to publish: `first`, then all interfaces.
 std::string published_addresses(std::uint16_t port, const std::vector<Address>& first);

@@ -120,6 +120,7 @@ std::string encode(const ControlMessage& m) {
       break;
     case ControlType::kVerdict: put(w, m.verdict); break;
     case ControlType::kWitness: w.i32(m.rank); break;
+    case ControlType::kNote: w.text(m.note); break;
     case ControlType::kUnknown:
     case ControlType::kHeartbeat:
     case ControlType::kGoodbye: break;
@@ -149,6 +150,7 @@ Result<ControlMessage> decode_control(const Frame& frame) {
       break;
     case ControlType::kVerdict: m.verdict = get_verdict(r, valid); break;
     case ControlType::kWitness: m.rank = r.i32(); break;
+    case ControlType::kNote: m.note = r.text(kMaxNote); break;
     case ControlType::kHeartbeat:
     case ControlType::kGoodbye: break;
     default: m.type = ControlType::kUnknown; break;

@@ -18,6 +18,7 @@ inline constexpr std::uint64_t kEveryCommunicator = ~std::uint64_t{0};
 inline constexpr std::uint64_t kNoSeq = ~std::uint64_t{0};
 inline constexpr std::uint32_t kMaxControlBody = 64 * 1024;
 inline constexpr std::size_t kMaxFaultText = 4096;
+inline constexpr std::size_t kMaxNote = 60 * 1024;
 
 // All ranks below are ranks of the job (of the rendezvous), whatever communicator is meant.
 
@@ -76,6 +77,7 @@ enum class ControlType : std::uint16_t {
   kReport,   ///< to the hub: inquiry, report
   kVerdict,
   kWitness,  ///< to the hub: the sender's connection to `rank` ended, too
+  kNote,     ///< what the layer above has to say, to rank 0 or from it
 };
 
 /// One message of the control plane; only the fields of its type are sent. A reader ignores what follows the fields
@@ -88,6 +90,7 @@ struct ControlMessage {
   Fault fault;
   WaitReport report;
   Verdict verdict;
+  std::string note;
 };
 
 std::string encode(const ControlMessage& message);

@@ -52,7 +52,7 @@ Result<Rendezvous> exchange(RendezvousRequest request) {
   if (request.host.empty()) request.host = this_host_name();
   request.host.resize(std::min(request.host.size(), kMaxLabel));
   if (request.launch.size == 1) return alone(request);
-  LONGSPAN_ASSIGN(auto place, meeting_place_of(request.launch));
+  LONGSPAN_ASSIGN(auto place, meeting_place_of(request.launch, request.guard));
   return request.launch.rank == 0 ? gather_ranks(*place, std::move(request)) : join_ranks(*place, std::move(request));
 }
 

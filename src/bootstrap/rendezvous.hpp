@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "base/clock.hpp"
 #include "base/fd.hpp"
 #include "bootstrap/socket.hpp"
+#include "bootstrap/stream.hpp"
 #include "longspan/bootstrap.hpp"
 #include "longspan/status.hpp"
 
@@ -16,10 +18,11 @@ namespace longspan::bootstrap {
 
 /// The connections that a rendezvous leaves behind for the control plane.
 struct ControlLinks {
-  std::vector<Fd> to_rank;  ///< rank 0: one for each other rank; others: only [0], to rank 0
+  std::vector<Stream> to_rank;  ///< rank 0: one for each other rank; others: only [0], to rank 0
   int standby = -1;         ///< the rank that takes over from rank 0; -1: two ranks or fewer
   std::vector<Address> standby_at;  ///< where the standby listens
   Fd standby_listener;      ///< on the standby only
+  std::shared_ptr<const security::Guard> guard;  ///< shared with whoever made the request; nullptr: the job has no key
 };
 
 /// What every rank knows after a rendezvous; the same on all ranks but for `rank` and `links`.
@@ -38,6 +41,8 @@ struct RendezvousRequest {
   LaunchInfo launch;
   std::string host;     ///< label of this rank's host in errors and for the choice of the standby; empty: the host's name
   std::string payload;  ///< given to all ranks as it is; at most 1 MiB
+  /// Of the job's key, which every connection proves and is encrypted with; shared with the caller. nullptr: none.
+  std::shared_ptr<const security::Guard> guard;
   TimePoint deadline;   ///< the earliest deadline of all ranks ends it for all
   /// Called on rank 0 alone once all ranks came; its failure fails all ranks. Empty: no context.
   std::function<Result<std::string>(std::span<const std::string> payloads)> make_context;

@@ -2,6 +2,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <map>
 #include <optional>
 
 #include "base/log.hpp"
@@ -13,14 +14,14 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr std::chrono::seconds kStrangerLimit{10};  // for a connection to say who it is
+constexpr std::chrono::seconds kStrangerLimit{5};   // for a connection to prove the key and say who it is
 constexpr std::size_t kMaxStrangers = 256;          // open at once; the oldest goes first
 constexpr std::chrono::seconds kReturn{2};         // for a rank that came and is gone to try again
 constexpr milliseconds kFarewell{1000};             // to hand out the news of a failure
 
 /// A rank that came, or somebody who has not said yet.
 struct Guest {
-  Fd fd;
+  Stream stream;
   FrameReader reader{kMaxHello};
   FrameWriter writer;
   std::string from;
@@ -29,6 +30,13 @@ struct Guest {
   std::optional<Hello> hello;
   std::optional<TimePoint> ended;  ///< the connection of a rank that had come
   bool gone = false;
+};
+
+/// Who introduced itself as a rank of ours but did not prove the key.
+struct Claim {
+  TimePoint since;
+  security::Introduction who;
+  std::string from;
 };
 
 /// Rank 0 waits for all ranks, then gives everyone the answer.
@@ -47,6 +55,9 @@ class Gatherer {
     // Before the answer goes out: a rank that has it may at once look for the next rendezvous on this port.
     listener_.reset();
     strangers_.clear();
+    if (dropped_ > 0) {
+      log::info("rendezvous: {} connections were not ours and were turned away; the last: {}", dropped_, last_dropped_);
+    }
     if (!came.ok()) return came;
     Rendezvous r = collect();
     if (request_.make_context) {
@@ -58,8 +69,9 @@ class Gatherer {
     broadcast(encode_joined(r));
     if (const Status sent = flush_all(std::max(deadline_, Clock::now() + kFarewell)); !sent.ok()) return fail(sent);
     for (std::size_t i = 0; i < ranks_.size(); ++i) {
-      r.links.to_rank.emplace_back(i == 0 ? Fd() : std::move(ranks_[i]->fd));
+      r.links.to_rank.push_back(i == 0 ? Stream() : std::move(ranks_[i]->stream));
     }
+    r.links.guard = request_.guard;
     return r;
   }
 
@@ -70,6 +82,7 @@ class Gatherer {
       wait_for_news(deadline_);
       accept_all();
       LONGSPAN_TRY(hear_strangers());
+      LONGSPAN_TRY(hear_claims());
       LONGSPAN_TRY(hear_ranks());
     }
     return {};
@@ -77,10 +90,10 @@ class Gatherer {
 
   void wait_for_news(TimePoint until) {
     std::vector<pollfd> polls = {{listener_.get(), POLLIN, 0}};
-    for (const auto& g : strangers_) polls.push_back({g->fd.get(), POLLIN, 0});
+    for (const auto& g : strangers_) polls.push_back({g->stream.fd(), POLLIN, 0});
     for (const auto& g : ranks_) {
       if (!g || g->ended) continue;
-      polls.push_back({g->fd.get(), static_cast<short>(g->writer.empty() ? POLLIN : POLLIN | POLLOUT), 0});
+      polls.push_back({g->stream.fd(), static_cast<short>(g->writer.empty() ? POLLIN : POLLIN | POLLOUT), 0});
     }
     ::poll(polls.data(), polls.size(), poll_timeout_ms(Clock::now(), until, 500));
   }
@@ -104,9 +117,10 @@ class Gatherer {
   void accept_all() {
     while (true) {
       auto guest = std::make_unique<Guest>();
-      guest->fd = accept_from(listener_.get());
-      if (!guest->fd.valid()) return;
-      guest->address = peer_address(guest->fd.get());
+      Fd fd = accept_from(listener_.get());
+      if (!fd.valid()) return;
+      guest->stream = Stream::accepted(std::move(fd), request_.guard.get());
+      guest->address = peer_address(guest->stream.fd());
       guest->from = guest->address.text();
       guest->since = Clock::now();
       strangers_.push_back(std::move(guest));
@@ -124,14 +138,44 @@ class Gatherer {
     guest.gone = true;
   }
 
+  /// A connection that ended, or did not prove the job's key.
+  void part_with(Guest& guest) {
+    const security::Failure failure = guest.stream.failure();
+    if (failure == security::Failure::kNone) return drop(guest, "closed before it said who it is");
+    guest.stream.tell_of_key();
+    drop(guest, security::describe(failure));
+    const security::Introduction* who = guest.stream.introduction();
+    if (failure != security::Failure::kOtherKey || who == nullptr) return;
+    const int rank = claimed_rank(*who, request_.launch.run_id, size_);
+    if (rank > 0) claims_.try_emplace(rank, Claim{Clock::now(), *who, guest.from});
+  }
+
+  /// A rank without the right key will not come, and the others need not wait for it until their deadline. What it said
+  /// of itself is only a claim: it counts when that rank has not come for a while after it.
+  Status hear_claims() const {
+    for (const auto& [rank, claim] : claims_) {
+      const auto& present = ranks_[static_cast<std::size_t>(rank)];
+      if (present || Clock::now() - claim.since < kKeyPatience) continue;
+      const std::string who = fmt::format("rank {} (host {}, from {})", rank, claim.who.host, claim.from);
+      const char* const all = "give the same LONGSPAN_KEY or LONGSPAN_KEY_FILE to all ranks";
+      if (request_.guard == nullptr) {
+        return Status(StatusCode::kMismatch, fmt::format("{} has the job's key and rank 0 (host {}) has none: {}, or to none", who, request_.host, all));
+      }
+      const bool keyless = claim.who.purpose == kKeylessPurpose;
+      return Status(StatusCode::kMismatch, keyless ? fmt::format("rank 0 requires LONGSPAN_KEY and {} has none: {}", who, all)
+                                                   : fmt::format("the key of {} differs from rank 0's: {}", who, all));
+    }
+    return {};
+  }
+
   Status hear_strangers() {
     Status outcome;
     for (auto& guest : strangers_) {
-      switch (guest->reader.read(guest->fd.get())) {
+      switch (guest->reader.read(guest->stream)) {
         case FrameReader::State::kNeedMore:
           if (Clock::now() - guest->since > kStrangerLimit) drop(*guest, "said nothing");
           break;
-        case FrameReader::State::kClosed: drop(*guest, "closed before it said who it is"); break;
+        case FrameReader::State::kClosed: part_with(*guest); break;
         case FrameReader::State::kMalformed: drop(*guest, "speaks another protocol"); break;
         case FrameReader::State::kFrame:
           if (Status met = meet(guest); !met.ok()) outcome = std::move(met);
@@ -150,9 +194,14 @@ class Gatherer {
       drop(*guest, hello.status().message());
       return {};
     }
+    // What was proved with the key is who it is; anything else in its words is somebody else's.
+    if (request_.guard != nullptr && guest->stream.introduction()->from != std::to_string(hello->rank)) {
+      drop(*guest, "it is not the rank that it introduced itself as");
+      return {};
+    }
     if (hello->run_id != request_.launch.run_id) {
       guest->writer.push(make_frame(static_cast<std::uint16_t>(RendezvousMessage::kRetry), ""));
-      guest->writer.flush(guest->fd.get());
+      guest->writer.flush(guest->stream);
       drop(*guest, fmt::format("rank {} of another job, run id '{}'", hello->rank, hello->run_id));
       return {};
     }
@@ -160,14 +209,14 @@ class Gatherer {
     if (!fits.ok()) {
       if (!failed_.ok()) ++told_;
       guest->writer.push(encode_failure(fits));
-      guest->writer.flush(guest->fd.get());
+      guest->writer.flush(guest->stream);
       guest->gone = true;
       return fits;
     }
     deadline_ = std::min(deadline_, Clock::now() + milliseconds(hello->remaining_ms));
     guest->hello = std::move(*hello);
     guest->writer.push(make_frame(static_cast<std::uint16_t>(RendezvousMessage::kWelcome), ""));
-    guest->writer.flush(guest->fd.get());
+    guest->writer.flush(guest->stream);
     ranks_[static_cast<std::size_t>(guest->hello->rank)] = std::move(guest);
     return {};
   }
@@ -206,8 +255,8 @@ class Gatherer {
     for (auto& guest : ranks_) {
       if (!guest) continue;
       if (!guest->ended) {
-        guest->writer.flush(guest->fd.get());
-        if (guest->reader.read(guest->fd.get()) != FrameReader::State::kNeedMore) guest->ended = Clock::now();
+        guest->writer.flush(guest->stream);
+        if (guest->reader.read(guest->stream) != FrameReader::State::kNeedMore) guest->ended = Clock::now();
       }
       if (!guest->ended || Clock::now() - *guest->ended < kReturn) continue;
       const auto who = fmt::format("rank {} (host {})", guest->hello->rank, guest->hello->host);
@@ -282,12 +331,12 @@ class Gatherer {
       std::vector<pollfd> polls;
       for (auto& guest : ranks_) {
         if (!guest || guest->writer.empty()) continue;
-        if (!guest->writer.flush(guest->fd.get())) {
+        if (!guest->writer.flush(guest->stream)) {
           guest->writer = FrameWriter();
           const auto who = fmt::format("rank {} (host {})", guest->hello->rank, guest->hello->host);
           return Status(StatusCode::kPeerLost, fmt::format("{} ended before it had rank 0's answer", who));
         }
-        if (!guest->writer.empty()) polls.push_back({guest->fd.get(), POLLOUT, 0});
+        if (!guest->writer.empty()) polls.push_back({guest->stream.fd(), POLLOUT, 0});
       }
       if (polls.empty()) return {};
       if (Clock::now() >= until) return Status(StatusCode::kTimeout, "rank 0's answer could not be sent to all ranks in time");
@@ -314,6 +363,7 @@ class Gatherer {
   std::vector<std::unique_ptr<Guest>> ranks_;  // [0] stays empty
   Status failed_;  // what latecomers are told
   int told_ = 0;
+  std::map<int, Claim> claims_;  // by rank
   std::size_t dropped_ = 0;
   std::string last_dropped_;
 };

@@ -57,11 +57,11 @@ class Joiner {
   double seconds_since_start() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
 
   /// The connection to rank 0; an invalid one: try again. A failure is final.
-  Result<Fd> try_once(milliseconds patience) {
+  Result<Stream> try_once(milliseconds patience) {
     auto addresses = place_.find(std::min(request_.deadline, Clock::now() + kLongestTry));
     if (!addresses.ok()) {
       last_problem_ = addresses.status().message();
-      return Fd();
+      return Stream();
     }
     for (const Address& address : *addresses) {
       const TimePoint begin = Clock::now();
@@ -73,25 +73,61 @@ class Joiner {
       // An answer takes a round trip, as the connection did, and a moment for rank 0 to look up.
       const TimePoint now = Clock::now();
       const Duration answer = std::max<Duration>(8 * (now - begin), 2 * patience);
-      auto greeted = greet(connected->get(), address, std::min(request_.deadline, now + answer));
+      Stream stream = Stream::dialed(std::move(*connected), request_.guard.get(), introduction_to_rank_0(hello_));
+      auto greeted = greet(stream, address, std::min(request_.deadline, now + answer));
       if (!greeted.ok()) return greeted.status();
-      if (*greeted) return std::move(*connected);
+      if (*greeted) return stream;
+      LONGSPAN_TRY(judge_keys(address));
       place_.not_there(address, request_.deadline);
     }
-    return Fd();
+    return Stream();
+  }
+
+  /// Whether it is time to give up over keys that do not fit.
+  Status judge_keys(const Address& address) {
+    if (key_problem_.empty()) return {};
+    const TimePoint now = Clock::now();
+    if (key_problem_since_ == TimePoint::max()) key_problem_since_ = now;
+    if (keyless_refused_) introduce_without_key(address);
+    if (now - key_problem_since_ < kKeyPatience && now < request_.deadline) return {};
+    return Status(StatusCode::kMismatch,
+                  fmt::format("rank {} (host {}): {} (at {}); give the same LONGSPAN_KEY or LONGSPAN_KEY_FILE to all ranks",
+                              hello_.rank, hello_.host, key_problem_, place_.describe()));
+  }
+
+  /// So that rank 0 can tell the others who has no key. Its answer says nothing new.
+  void introduce_without_key(const Address& address) {
+    const auto keyless = security::Guard::keyless();
+    auto connected = connect_to(address, std::min(request_.deadline, Clock::now() + kLongestTry));
+    if (keyless == nullptr || !connected.ok()) return;
+    Stream stream = Stream::dialed(std::move(*connected), keyless.get(), introduction_to_rank_0(hello_, true));
+    char byte = 0;
+    const TimePoint until = std::min(request_.deadline, Clock::now() + kLongestTry);
+    while (stream.receive(&byte, 1) < 0 && errno == EAGAIN && wait_ready(stream.fd(), POLLIN, until)) {
+    }
+  }
+
+  /// What came of the proof of the key.
+  bool note_key_problem(const Stream& stream) {
+    if (stream.failure() == security::Failure::kOtherKey) key_problem_ = "its key differs from rank 0's";
+    if (stream.failure() == security::Failure::kNoKey) key_problem_ = "it has the job's key and rank 0 has none";
+    return stream.failure() == security::Failure::kOtherKey || stream.failure() == security::Failure::kNoKey;
   }
 
   /// True when rank 0 has counted this rank; false when what answers is not our rank 0.
-  Result<bool> greet(int fd, const Address& address, TimePoint until) {
+  Result<bool> greet(Stream& stream, const Address& address, TimePoint until) {
     const auto left = std::chrono::duration_cast<milliseconds>(request_.deadline - Clock::now()).count();
     hello_.remaining_ms = static_cast<std::uint32_t>(std::clamp<std::int64_t>(left, 1, UINT32_MAX));
-    if (const Status sent = send_all(fd, encode(hello_), until); !sent.ok()) {
+    key_problem_.clear();
+    if (const Status sent = send_all(stream, encode(hello_), until); !sent.ok()) {
+      note_key_problem(stream);
       last_problem_ = fmt::format("{}: {}", address.text(), sent.message());
       return false;
     }
     reader_ = FrameReader(kMaxContext);
-    auto frame = next_frame(fd, until);
+    auto frame = next_frame(stream, until);
     if (!frame.ok()) {
+      note_key_problem(stream);
       last_problem_ = fmt::format("{}: what listens there did not answer as a rank 0 of longspan does ({})",
                                   address.text(), frame.status().message());
       return false;
@@ -99,26 +135,31 @@ class Joiner {
     switch (static_cast<RendezvousMessage>(frame->type)) {
       case RendezvousMessage::kWelcome: return true;
       case RendezvousMessage::kFailed: return decode_failure(frame->body);
+      case RendezvousMessage::kKeyNeeded:
+        key_problem_ = "rank 0 requires LONGSPAN_KEY and this rank has none";
+        last_problem_ = fmt::format("{}: {}", address.text(), key_problem_);
+        keyless_refused_ = true;
+        return false;
       default: break;
     }
     last_problem_ = fmt::format("{} is rank 0 of another job", address.text());
     return false;
   }
 
-  Result<Frame> next_frame(int fd, TimePoint until) {
+  Result<Frame> next_frame(Stream& stream, TimePoint until) {
     while (true) {
-      switch (reader_.read(fd)) {
+      switch (reader_.read(stream)) {
         case FrameReader::State::kFrame: return reader_.take();
         case FrameReader::State::kMalformed: return Status(StatusCode::kInvalidArgument, "it speaks another protocol");
         case FrameReader::State::kClosed: return Status(StatusCode::kPeerLost, "it closed the connection");
         case FrameReader::State::kNeedMore: break;
       }
-      if (!wait_ready(fd, POLLIN, until)) return Status(StatusCode::kTimeout, "no answer");
+      if (!wait_ready(stream.fd(), POLLIN, until)) return Status(StatusCode::kTimeout, "no answer");
     }
   }
 
-  Result<Rendezvous> await_all(Fd link) {
-    auto frame = next_frame(link.get(), request_.deadline + kGrace);
+  Result<Rendezvous> await_all(Stream link) {
+    auto frame = next_frame(link, request_.deadline + kGrace);
     if (!frame.ok()) {
       return Status(frame.status().code(),
                     fmt::format("rank {} (host {}) reached rank 0 at {}, but then {} before all ranks had come",
@@ -134,6 +175,7 @@ class Joiner {
     LONGSPAN_TRY(decode_joined(frame->body, r));
     r.links.to_rank.resize(1);
     r.links.to_rank[0] = std::move(link);
+    r.links.guard = request_.guard;
     if (r.links.standby == r.rank) r.links.standby_listener = std::move(listener_);
     return r;
   }
@@ -152,6 +194,9 @@ class Joiner {
   TimePoint start_ = Clock::now();
   std::string last_problem_ = "the deadline passed at once";
   bool warned_ = false;
+  std::string key_problem_;  // of the last attempt
+  TimePoint key_problem_since_ = TimePoint::max();
+  bool keyless_refused_ = false;
 };
 
 }  // namespace

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
+
 namespace longspan::bootstrap {
 namespace {
 
@@ -11,7 +13,27 @@ std::string frame_of(RendezvousMessage type, Writer&& body) {
   return make_frame(static_cast<std::uint16_t>(type), std::move(body).take());
 }
 
+/// FNV-1a: any text as a word of an introduction, the same everywhere.
+std::string name_of_run(std::string_view run_id) {
+  std::uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : run_id) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return fmt::format("{:016x}", hash);
+}
+
 }  // namespace
+
+security::Introduction introduction_to_rank_0(const Hello& hello, bool keyless) {
+  return {keyless ? kKeylessPurpose : kRendezvousPurpose, std::to_string(hello.rank), name_of_run(hello.run_id), hello.host, true};
+}
+
+int claimed_rank(const security::Introduction& introduction, const std::string& run_id, int size) {
+  if (introduction.purpose != kRendezvousPurpose && introduction.purpose != kKeylessPurpose) return -1;
+  if (introduction.to != name_of_run(run_id)) return -1;
+  int rank = -1;
+  const char* const end = introduction.from.data() + introduction.from.size();
+  const auto [stop, error] = std::from_chars(introduction.from.data(), end, rank);
+  return error == std::errc() && stop == end && rank > 0 && rank < size ? rank : -1;
+}
 
 std::string encode(const Hello& hello) {
   Writer w;

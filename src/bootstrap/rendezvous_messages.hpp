@@ -6,6 +6,7 @@
 
 #include "bootstrap/rendezvous.hpp"
 #include "bootstrap/wire.hpp"
+#include "security/introduction.hpp"
 
 namespace longspan::bootstrap {
 
@@ -20,6 +21,7 @@ enum class RendezvousMessage : std::uint16_t {
   kRetry = 3,    ///< rank 0 belongs to another job; body: why
   kFailed = 4,   ///< the rendezvous ended; body: Failure
   kJoined = 5,   ///< all ranks came; body: Joined
+  kKeyNeeded = 6,  ///< one of both sides has the job's key, the other has none
 };
 
 /// The first thing that a rank says.
@@ -34,6 +36,14 @@ struct Hello {
   std::string host;
   std::string payload;
 };
+
+/// How a rank introduces itself to rank 0 when it proves the job's key: a rank, and the job by its run id.
+/// `keyless`: it has no key, and only wants rank 0 to know who it is.
+security::Introduction introduction_to_rank_0(const Hello& hello, bool keyless = false);
+/// The rank that an introduction to rank 0 of this run claims to be from; -1: it is something else.
+int claimed_rank(const security::Introduction& introduction, const std::string& run_id, int size);
+inline constexpr const char* kRendezvousPurpose = "rendezvous";
+inline constexpr const char* kKeylessPurpose = "rendezvous-keyless";
 
 std::string encode(const Hello& hello);
 Result<Hello> decode_hello(const Frame& frame);

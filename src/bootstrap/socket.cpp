@@ -299,6 +299,27 @@ Status send_all(int fd, std::string_view bytes, TimePoint deadline) {
   return {};
 }
 
+Status send_all(Stream& stream, std::string_view bytes, TimePoint deadline) {
+  while (!bytes.empty()) {
+    const ssize_t put = stream.send(bytes.data(), bytes.size());
+    if (put >= 0) {
+      bytes.remove_prefix(static_cast<std::size_t>(put));
+      continue;
+    }
+    if (errno == EINTR) continue;
+    if (stream.failure() != security::Failure::kNone) {
+      return Status(StatusCode::kPeerLost, std::string(security::describe(stream.failure())));
+    }
+    if (errno != EAGAIN && errno != EWOULDBLOCK) {
+      return Status(StatusCode::kPeerLost, fmt::format("sending: {}", std::strerror(errno)));
+    }
+    if (!wait_ready(stream.fd(), stream.wait_to_send(), deadline)) {
+      return Status(StatusCode::kTimeout, "sending: the deadline passed");
+    }
+  }
+  return {};
+}
+
 Result<std::string> receive_exactly(int fd, std::size_t bytes, TimePoint deadline) {
   std::string out(bytes, '\0');
   std::size_t have = 0;

@@ -8,6 +8,7 @@
 
 #include "base/clock.hpp"
 #include "base/fd.hpp"
+#include "bootstrap/stream.hpp"
 #include "longspan/status.hpp"
 
 namespace longspan::bootstrap {
@@ -61,6 +62,7 @@ std::uint64_t random_number();
 bool wait_ready(int fd, short events, TimePoint deadline);
 /// Sends everything. kTimeout or kPeerLost.
 Status send_all(int fd, std::string_view bytes, TimePoint deadline);
+Status send_all(Stream& stream, std::string_view bytes, TimePoint deadline);
 /// Receives exactly `bytes`. kTimeout or kPeerLost.
 Result<std::string> receive_exactly(int fd, std::size_t bytes, TimePoint deadline);
 

@@ -13,7 +13,9 @@
 #include <thread>
 
 #include "bootstrap/meeting.hpp"
+#include "bootstrap/rendezvous_messages.hpp"
 #include "bootstrap/wire.hpp"
+#include "security/secret.hpp"
 
 namespace longspan {
 namespace bootstrap {
@@ -42,38 +44,40 @@ std::string message(DirectoryMessage type, std::uint64_t nonce, std::string_view
 /// Serves one id. Lives on its own thread alone.
 class Directory {
  public:
-  Directory(Fd listener, std::uint64_t nonce) : listener_(std::move(listener)), nonce_(nonce) {}
+  Directory(Fd listener, std::uint64_t nonce, std::shared_ptr<const security::Guard> guard)
+      : listener_(std::move(listener)), nonce_(nonce), guard_(std::move(guard)) {}
 
   void serve() {
     const TimePoint until = Clock::now() + kIdLifetime;
     while (!done_ && Clock::now() < until) {
       std::vector<pollfd> polls = {{listener_.get(), POLLIN, 0}};
-      for (const Client& client : clients_) polls.push_back({client.fd.get(), POLLIN, 0});
+      for (const Client& client : clients_) polls.push_back({client.stream.fd(), POLLIN, 0});
       ::poll(polls.data(), polls.size(), poll_timeout_ms(Clock::now(), until));
       accept_all();
       for (Client& client : clients_) hear(client);
-      std::erase_if(clients_, [](const Client& client) { return !client.fd.valid(); });
+      std::erase_if(clients_, [](const Client& client) { return !client.stream.valid(); });
     }
   }
 
  private:
   struct Client {
-    Fd fd;
+    Stream stream;
     FrameReader reader{kMaxBody};
   };
 
   void accept_all() {
     while (Fd fd = accept_from(listener_.get())) {
-      clients_.push_back(Client{std::move(fd), FrameReader(kMaxBody)});
+      clients_.push_back(Client{Stream::accepted(std::move(fd), guard_.get()), FrameReader(kMaxBody)});
       if (clients_.size() > kMaxClients) clients_.erase(clients_.begin());
     }
   }
 
   void hear(Client& client) {
-    while (client.fd.valid()) {
-      const FrameReader::State state = client.reader.read(client.fd.get());
+    while (client.stream.valid()) {
+      const FrameReader::State state = client.reader.read(client.stream);
       if (state == FrameReader::State::kNeedMore) return;
-      if (state != FrameReader::State::kFrame || !answer(client, client.reader.take())) client.fd.reset();
+      client.stream.tell_of_key();
+      if (state != FrameReader::State::kFrame || !answer(client, client.reader.take())) client.stream.reset();
     }
   }
 
@@ -90,11 +94,12 @@ class Directory {
     }
     FrameWriter writer;
     writer.push(message(DirectoryMessage::kHere, nonce_, published_));
-    return writer.flush(client.fd.get()) && writer.empty();
+    return writer.flush(client.stream) && writer.empty();
   }
 
   Fd listener_;
   std::uint64_t nonce_;
+  std::shared_ptr<const security::Guard> guard_;  // shared with nobody: guards come so
   std::vector<Client> clients_;
   std::string published_;
   bool done_ = false;
@@ -102,14 +107,14 @@ class Directory {
 
 class ByUniqueId final : public MeetingPlace {
  public:
-  explicit ByUniqueId(IdContents id) : id_(std::move(id)) {}
+  ByUniqueId(IdContents id, std::shared_ptr<const security::Guard> guard) : id_(std::move(id)), guard_(std::move(guard)) {}
 
   Result<Fd> open(TimePoint deadline) override {
     LONGSPAN_ASSIGN(Fd listener, listen_on_port(0));
     Status last = connect(std::min(deadline, Clock::now() + kTry));
     while (!last.ok() && Clock::now() < deadline) last = connect(std::min(deadline, Clock::now() + kTry));
     if (!last.ok()) return last;
-    const std::string text = published_addresses(local_address(listener.get()).port(), {local_address(link_.get())});
+    const std::string text = published_addresses(local_address(listener.get()).port(), {local_address(link_.fd())});
     LONGSPAN_TRY(ask(DirectoryMessage::kPublish, text, deadline).status());
     return listener;
   }
@@ -126,7 +131,7 @@ class ByUniqueId final : public MeetingPlace {
   }
 
   void close() override {
-    if (link_.valid()) (void)send_all(link_.get(), message(DirectoryMessage::kDone, id_.nonce, ""), Clock::now() + kTry);
+    if (link_.valid()) (void)send_all(link_, message(DirectoryMessage::kDone, id_.nonce, ""), Clock::now() + kTry);
     link_.reset();
   }
 
@@ -142,7 +147,7 @@ class ByUniqueId final : public MeetingPlace {
     for (const Address& address : id_.addresses) {
       auto fd = connect_to(address, std::min(until, Clock::now() + share));
       if (fd.ok()) {
-        link_ = std::move(*fd);
+        link_ = Stream::dialed(std::move(*fd), guard_.get(), {"id", "", fmt::format("{:016x}", id_.nonce), "", true});
         return {};
       }
       last = fd.status().with_context("the process that made the unique id cannot be reached");
@@ -151,20 +156,25 @@ class ByUniqueId final : public MeetingPlace {
   }
 
   Result<std::string> ask(DirectoryMessage type, const std::string& text, TimePoint until) {
-    LONGSPAN_TRY(send_all(link_.get(), message(type, id_.nonce, text), until));
+    if (const Status sent = send_all(link_, message(type, id_.nonce, text), until); !sent.ok()) {
+      return sent.with_context("the process that made the unique id");
+    }
     FrameReader reader(kMaxBody);
     while (true) {
-      const FrameReader::State state = reader.read(link_.get());
+      const FrameReader::State state = reader.read(link_);
       if (state == FrameReader::State::kFrame) break;
       if (state != FrameReader::State::kNeedMore) {
         return Status(StatusCode::kPeerLost, "what listens at the address of the unique id does not know it; is it of an "
                                              "earlier run?");
       }
-      if (!wait_ready(link_.get(), POLLIN, until)) {
+      if (!wait_ready(link_.fd(), POLLIN, until)) {
         return Status(StatusCode::kTimeout, "the process that made the unique id does not answer");
       }
     }
     const Frame frame = reader.take();
+    if (frame.type == static_cast<std::uint16_t>(RendezvousMessage::kKeyNeeded)) {
+      return Status(StatusCode::kMismatch, "the process that made the unique id has the job's key (LONGSPAN_KEY), this rank has none");
+    }
     Reader r(frame.body);
     const bool fits = r.u64() == id_.nonce && frame.type == static_cast<std::uint16_t>(DirectoryMessage::kHere);
     std::string answer = r.text(kMaxBody);
@@ -173,7 +183,8 @@ class ByUniqueId final : public MeetingPlace {
   }
 
   IdContents id_;
-  Fd link_;
+  std::shared_ptr<const security::Guard> guard_;  // shared with the request
+  Stream link_;
 };
 
 int digit_of(char c) {
@@ -243,7 +254,7 @@ Result<LaunchInfo> launch_info_for(const UniqueId& id, int rank, int size) {
   return info;
 }
 
-Result<std::unique_ptr<MeetingPlace>> unique_id_place(std::string_view hex) {
+Result<std::unique_ptr<MeetingPlace>> unique_id_place(std::string_view hex, std::shared_ptr<const security::Guard> guard) {
   UniqueId id;
   const Status malformed(StatusCode::kInvalidArgument, "a unique id has 256 hexadecimal digits");
   if (hex.size() != 2 * UniqueId::kBytes) return malformed;
@@ -254,19 +265,24 @@ Result<std::unique_ptr<MeetingPlace>> unique_id_place(std::string_view hex) {
     id.bytes[i] = static_cast<char>(high * 16 + low);
   }
   LONGSPAN_ASSIGN(IdContents contents, unpack(id));
-  return std::unique_ptr<MeetingPlace>(std::make_unique<ByUniqueId>(std::move(contents)));
+  return std::unique_ptr<MeetingPlace>(std::make_unique<ByUniqueId>(std::move(contents), std::move(guard)));
 }
 
 }  // namespace bootstrap
 
-Result<UniqueId> make_unique_id() {
+Result<UniqueId> make_unique_id(const std::optional<std::string>& key) {
   using namespace bootstrap;
+  std::string secret = key.value_or("");
+  if (!key) {
+    LONGSPAN_ASSIGN(secret, security::secret_from_environment());
+  }
+  LONGSPAN_ASSIGN(auto guard, security::Guard::open(secret));
   LONGSPAN_ASSIGN(Fd listener, listen_on_port(0));
   IdContents contents;
   contents.nonce = random_number();
   contents.port = local_address(listener.get()).port();
   contents.addresses = interface_addresses();
-  auto directory = std::make_unique<Directory>(std::move(listener), contents.nonce);
+  auto directory = std::make_unique<Directory>(std::move(listener), contents.nonce, std::move(guard));
   try {
     std::thread([directory = std::move(directory)] { directory->serve(); }).detach();
   } catch (const std::system_error& error) {

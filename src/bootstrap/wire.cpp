@@ -1,7 +1,5 @@
 #include "bootstrap/wire.hpp"
 
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -72,7 +70,7 @@ FrameReader::State FrameReader::parse_header() {
   return State::kNeedMore;
 }
 
-FrameReader::State FrameReader::read(int fd) {
+FrameReader::State FrameReader::read(Stream& stream) {
   while (true) {
     if (in_body_ && have_ == length_) return State::kFrame;
     char* to = nullptr;
@@ -87,7 +85,7 @@ FrameReader::State FrameReader::read(int fd) {
       frame_.body.resize(have_ + want);
       to = frame_.body.data() + have_;
     }
-    const ssize_t got = ::recv(fd, to, want, MSG_DONTWAIT);
+    const ssize_t got = stream.receive(to, want);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return State::kNeedMore;
     if (got <= 0) {
@@ -107,10 +105,10 @@ Frame FrameReader::take() {
   return std::move(frame_);
 }
 
-bool FrameWriter::flush(int fd) {
+bool FrameWriter::flush(Stream& stream) {
   while (!queue_.empty()) {
     const std::string& first = *queue_.front();
-    const ssize_t put = ::send(fd, first.data() + sent_, first.size() - sent_, MSG_DONTWAIT | MSG_NOSIGNAL);
+    const ssize_t put = stream.send(first.data() + sent_, first.size() - sent_);
     if (put < 0 && errno == EINTR) continue;
     if (put < 0) return errno == EAGAIN || errno == EWOULDBLOCK;
     sent_ += static_cast<std::size_t>(put);

@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "bootstrap/stream.hpp"
+
 namespace longspan::bootstrap {
 
 /// Every message between ranks is a frame: "LSPN", version, type, length of the body. Little-endian.
@@ -59,14 +61,13 @@ struct Frame {
 
 std::string make_frame(std::uint16_t type, std::string_view body);
 
-/// Reads frames from a non-blocking socket. Never reads past the end of a frame, so the socket can change hands between
-/// two of them.
+/// Reads frames from a stream. Never reads past the end of a frame, so the stream can change hands between two of them.
 class FrameReader {
  public:
   explicit FrameReader(std::uint32_t max_body) : max_body_(max_body) {}
   enum class State { kNeedMore, kFrame, kClosed, kMalformed };
   /// Reads until a frame is complete or nothing more is there.
-  State read(int fd);
+  State read(Stream& stream);
   /// The frame that read() completed.
   Frame take();
   /// errno of a kClosed that was an error; 0 for an orderly end.
@@ -84,7 +85,7 @@ class FrameReader {
   int error_ = 0;
 };
 
-/// Frames on their way into a non-blocking socket.
+/// Frames on their way into a stream.
 class FrameWriter {
  public:
   using Bytes = std::shared_ptr<const std::string>;  // shared by all receivers of one broadcast
@@ -93,8 +94,8 @@ class FrameWriter {
     waiting_ += frame->size();
     queue_.push_back(std::move(frame));
   }
-  /// Sends what the socket takes; false when the connection is broken.
-  bool flush(int fd);
+  /// Sends what the stream takes; false when the connection is broken.
+  bool flush(Stream& stream);
   bool empty() const noexcept { return queue_.empty(); }
   std::size_t waiting_bytes() const noexcept { return waiting_; }
 

@@ -77,6 +77,8 @@ Status Domain::open_endpoints() {
     options.advertise_address = options_.advertise_address;
     options.first_port = options_.ports.first;
     options.last_port = options_.ports.second;
+    options.key = options_.key;
+    options.encryption = options_.encryption;
     auto endpoint = transport->open(options);
     if (!endpoint.ok()) return endpoint.status().with_context("transport " + std::string(transport->name()));
     if (const int fd = (*endpoint)->wait_fd(); fd >= 0) {

@@ -54,6 +54,8 @@ struct DomainOptions {
   int local_ranks = 1;                  ///< ranks on this host: with fewer cores, waiting yields at once
   std::string advertise_address;
   std::pair<std::uint16_t, std::uint16_t> ports{0, 0};
+  std::string key;  ///< the job's secret; empty: none
+  Encryption encryption = Encryption::kWan;
 };
 
 /// Owns endpoints, connections and the progress of one process (or of one rank, where ranks are threads). Shared by its

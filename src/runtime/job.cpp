@@ -11,8 +11,11 @@
 #include "longspan/bootstrap.hpp"
 #include "planner/network.hpp"
 #include "runtime/communicator_impl.hpp"
+#include "runtime/epoch_desk.hpp"
 #include "runtime/fault_desk.hpp"
 #include "runtime/lease_desk.hpp"
+#include "security/secret.hpp"
+#include "security/session.hpp"
 #include "topology/placement.hpp"
 
 namespace longspan::runtime {
@@ -130,7 +133,50 @@ Result<Context> make_context(const std::optional<Topology>& topology, const Opti
   return context;
 }
 
+/// Once per job. Within one host a stranger needs an account there; between hosts only a way to their ports.
+void warn_of_no_key(const Cluster& cluster) {
+  const auto& hosts = cluster.host_of_rank;
+  const bool one_host = std::all_of(hosts.begin(), hosts.end(), [&](int host) { return host == hosts.front(); });
+  constexpr std::string_view text = "no LONGSPAN_KEY: whoever reaches a port of this job can disturb it, and read along";
+  if (one_host) log::info("{}", text);
+  else log::warn("{} (docs/security.md)", text);
+}
+
 }  // namespace
+
+/// Carries the EpochDesk's notes over the control plane.
+class EpochHost final : public EpochDesk::Host {
+ public:
+  EpochHost(Domain& domain, FaultDesk& faults) : domain_(domain), faults_(faults) {}
+  void send(int rank, std::string note) override { faults_.send_note(rank, std::move(note)); }
+  bool gone(int rank) const override { return faults_.gone(rank); }
+  std::vector<EpochDesk::Position> positions() const override {
+    std::vector<EpochDesk::Position> all;
+    for (const CommunicatorImpl* comm : domain_.communicators()) all.emplace_back(comm->id(), comm->next_seq());
+    return all;
+  }
+  void changed() override { domain_.wake_waiters(); }
+
+ private:
+  Domain& domain_;
+  FaultDesk& faults_;
+};
+
+Job::Job() = default;
+
+/// Domain lock held.
+void Job::lease_links() {
+  const auto& links = cluster_.topology.wan;
+  const planner::Network network(cluster_, planner_options_.parameters);
+  std::vector<double> budgets;
+  for (std::size_t w = 0; w < links.size(); ++w) budgets.push_back(network.wan_budget(w));
+  auto leases = std::make_unique<LeaseDesk>(*domain_, cluster_, peers_, rank_, std::move(budgets));
+  epoch_host_ = std::make_unique<EpochHost>(*domain_, *faults_);
+  epochs_ = std::make_unique<EpochDesk>(*epoch_host_, rank_, cluster_.size(), links.size());
+  domain_->watch(epochs_.get());
+  leases->on_measured([epochs = epochs_.get()](std::uint32_t link, double share) { epochs->measured(link, share); });
+  domain_->set_leases(std::move(leases));
+}
 
 Result<std::shared_ptr<Job>> Job::join(const LaunchInfo& launch, const Options& given) {
   LONGSPAN_ASSIGN(const Options options, resolve(given));
@@ -156,6 +202,8 @@ Result<std::shared_ptr<Job>> Job::join(const LaunchInfo& launch, const Options& 
     if (host >= 0) domain.bind_address = topology->hosts[static_cast<std::size_t>(host)].address;
   }
   me.where.address = domain.bind_address;
+  LONGSPAN_ASSIGN(domain.key, security::load_secret(options.key, options.key_file));
+  domain.encryption = *options.encryption;
   LONGSPAN_ASSIGN(job->domain_, Domain::create(domain));
   me.endpoints = job->domain_->addresses();
 
@@ -164,6 +212,7 @@ Result<std::shared_ptr<Job>> Job::join(const LaunchInfo& launch, const Options& 
   request.host = me.where.declared_host.empty() ? me.where.hostname : me.where.declared_host;
   request.payload = me.encode();
   request.deadline = Clock::now() + job->timeout_;
+  LONGSPAN_ASSIGN(request.guard, security::Guard::open(domain.key));
   request.make_context = [&](std::span<const std::string> payloads) -> Result<std::string> {
     LONGSPAN_ASSIGN(const Context context, make_context(topology, options, payloads));
     return context.encode();
@@ -182,15 +231,11 @@ Result<std::shared_ptr<Job>> Job::join(const LaunchInfo& launch, const Options& 
     job->peers_.push_back(Peer{each.id, job->cluster_.describe(static_cast<int>(r)), std::move(each.endpoints)});
   }
   log::set_identity(job->cluster_.describe(launch.rank));
+  if (domain.key.empty() && launch.rank == 0) warn_of_no_key(job->cluster_);
   LONGSPAN_ASSIGN(job->faults_, FaultDesk::open(*job, std::move(met)));
   const auto lock = job->domain_->lock();
   job->domain_->watch(job->faults_.get());
-  if (!job->cluster_.topology.wan.empty()) {
-    const planner::Network network(job->cluster_, job->planner_options_.parameters);
-    std::vector<double> budgets;
-    for (std::size_t w = 0; w < job->cluster_.topology.wan.size(); ++w) budgets.push_back(network.wan_budget(w));
-    job->domain_->set_leases(std::make_unique<LeaseDesk>(*job->domain_, job->cluster_, job->peers_, job->rank_, std::move(budgets)));
-  }
+  if (!job->cluster_.topology.wan.empty()) job->lease_links();
   return job;
 }
 
@@ -198,11 +243,19 @@ Job::~Job() {
   if (domain_ == nullptr || faults_ == nullptr) return;
   const auto lock = domain_->lock();
   domain_->unwatch(faults_.get());
+  if (epochs_ != nullptr) {
+    domain_->unwatch(epochs_.get());
+    domain_->leases()->on_measured(nullptr);
+  }
   faults_->close();
 }
 
 bool Job::send_fault(CommunicatorImpl& comm, const Status& status, int blamed_rank) {
   return faults_ != nullptr && faults_->send(comm, status, blamed_rank);
+}
+
+void Job::on_note(int from, const std::string& text) {
+  if (epochs_ != nullptr) epochs_->handle(from, text);
 }
 
 void Job::add(CommunicatorImpl& comm) {

@@ -75,6 +75,15 @@ Status take_ports(Options& options, const std::string& text) {
   return {};
 }
 
+Status take_encryption(Options& options, const std::string& text) {
+  if (options.encryption) return {};
+  if (text == "none") options.encryption = Encryption::kNone;
+  else if (text == "wan") options.encryption = Encryption::kWan;
+  else if (text == "all") options.encryption = Encryption::kAll;
+  else return Status(StatusCode::kInvalidArgument, "found '" + text + "', expected wan, all or none");
+  return {};
+}
+
 constexpr std::array kSettings{
     Setting{"LONGSPAN_TOPOLOGY", "", "topology file; rank 0's is used everywhere", take_text<&Options::topology_file>},
     Setting{"LONGSPAN_HOST", "the hostname", "which [[host]] of the topology this rank is on", take_text<&Options::host>},
@@ -83,10 +92,11 @@ constexpr std::array kSettings{
     Setting{"LONGSPAN_TIMEOUT", "5min", "deadline of every operation", take_timeout},
     Setting{"LONGSPAN_PORT_RANGE", "any", "ports to listen on for data, e.g. 20000-20100", take_ports},
     Setting{"LONGSPAN_ADVERTISE", "as bound", "IP address that other ranks dial, where NAT changes it", take_text<&Options::advertise>},
+    Setting{"LONGSPAN_KEY", "", "the job's key: every connection proves it", take_text<&Options::key>},
+    Setting{"LONGSPAN_KEY_FILE", "", "file with the job's key", take_text<&Options::key_file>},
+    Setting{"LONGSPAN_ENCRYPT", "wan", "wan, all or none: what is encrypted where there is a key", take_encryption},
     Setting{"LONGSPAN_LOG", "warn", "error, warn, info, debug or trace", take_log_level},
 };
-// Names of the fixed environment that later parts read; known, so not warned about.
-constexpr std::array kReserved{"LONGSPAN_ENCRYPT", "LONGSPAN_KEY", "LONGSPAN_KEY_FILE"};
 
 std::size_t distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
@@ -106,7 +116,6 @@ void warn_of_unknown() {
   for (const std::string& name : env::names_with_prefix("LONGSPAN_")) {
     const auto is = [&](const auto& each) { return name == each.variable; };
     if (std::any_of(kSettings.begin(), kSettings.end(), is)) continue;
-    if (std::find(kReserved.begin(), kReserved.end(), name) != kReserved.end()) continue;
     const auto nearest = std::min_element(kSettings.begin(), kSettings.end(), [&](const Setting& a, const Setting& b) {
       return distance(name, a.variable) < distance(name, b.variable);
     });
@@ -123,6 +132,12 @@ Result<Options> resolve(const Options& options) {
     if (!text) continue;
     if (Status status = setting.take(resolved, *text); !status.ok()) return status.with_context(setting.variable);
   }
+  // A key that the program gives, in whichever way, is the only one.
+  if (options.key || options.key_file) {
+    resolved.key = options.key;
+    resolved.key_file = options.key_file;
+  }
+  if (!resolved.encryption) resolved.encryption = Encryption::kWan;
   if (!resolved.timeout) resolved.timeout = 5min;
   if (resolved.log_level) {
     if (const auto level = log::parse_level(*resolved.log_level)) log::set_level(*level);

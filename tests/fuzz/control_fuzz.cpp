@@ -55,7 +55,7 @@ void act(Hub& hub, int from, const ControlMessage& m, TimePoint now) {
 void read_frames(std::string_view bytes) {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) != 0) return;
-  const Fd in(ends[0]);
+  Stream in{Fd(ends[0])};
   Fd out(ends[1]);
   if (::send(out.get(), bytes.data(), bytes.size(), 0) < 0) return;
   out.reset();
@@ -63,7 +63,7 @@ void read_frames(std::string_view bytes) {
   TimePoint now{};
   Hub hub(0, kRanks, true, true, HubOptions{}, nobody, now);
   FrameReader reader(kMaxControlBody);
-  for (int from = 1; reader.read(in.get()) == FrameReader::State::kFrame; from = from % (kRanks - 1) + 1) {
+  for (int from = 1; reader.read(in) == FrameReader::State::kFrame; from = from % (kRanks - 1) + 1) {
     const Frame frame = reader.take();
     now += std::chrono::milliseconds(frame.body.size());
     const auto message = decode_control(frame);

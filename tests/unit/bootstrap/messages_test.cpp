@@ -94,7 +94,7 @@ TEST_CASE("damaged messages are refused or read as something valid") {
 TEST_CASE("frames come whole out of any pieces, and nothing is read beyond them") {
   int ends[2];
   REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) == 0);
-  const Fd in(ends[0]);
+  Stream in{Fd(ends[0])};
   const Fd out(ends[1]);
   const std::string bytes = make_frame(7, "hello") + make_frame(8, "") + "rest";
   FrameReader reader(100);
@@ -102,21 +102,21 @@ TEST_CASE("frames come whole out of any pieces, and nothing is read beyond them"
   for (const char c : bytes) {
     REQUIRE(::send(out.get(), &c, 1, 0) == 1);
     if (got.size() == 2) continue;
-    if (reader.read(in.get()) == FrameReader::State::kFrame) got.push_back(reader.take().body);
+    if (reader.read(in) == FrameReader::State::kFrame) got.push_back(reader.take().body);
   }
   CHECK(got == std::vector<std::string>{"hello", ""});
   char rest[8] = {};
-  CHECK(::recv(in.get(), rest, sizeof rest, 0) == 4);
+  CHECK(::recv(in.fd(), rest, sizeof rest, 0) == 4);
 }
 
 TEST_CASE("a frame that claims to be too long, or is not ours, is malformed at once") {
   for (const std::string& bytes : {std::string("LSPN\1\0\1\0\xff\xff\xff\xff", 12), std::string("HTTP")}) {
     int ends[2];
     REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) == 0);
-    const Fd in(ends[0]);
+    Stream in{Fd(ends[0])};
     const Fd out(ends[1]);
     REQUIRE(::send(out.get(), bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()));
     FrameReader reader(1000);
-    CHECK(reader.read(in.get()) == FrameReader::State::kMalformed);
+    CHECK(reader.read(in) == FrameReader::State::kMalformed);
   }
 }
