@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "harness/buffer.hpp"
 #include "harness/clock_sync.hpp"
 #include "harness/report.hpp"
 #include "harness/settings.hpp"
@@ -23,7 +24,7 @@ class Session {
  public:
   /// `world` joins all ranks; `group` is what is measured.
   Session(const Benchmark& benchmark, const Settings& settings, Communicator& world, Communicator& group, AlignedClock clock)
-      : benchmark_(benchmark), settings_(settings), world_(world), comm_(group), clock_(clock) {}
+      : benchmark_(benchmark), settings_(settings), world_(world), comm_(group), clock_(clock), a_(group, settings.heap), b_(group, settings.heap) {}
 
   Status run(Report& report);
 
@@ -32,32 +33,33 @@ class Session {
   Result<Timing> time(const Case& run, const void* in, void* out);
   Result<std::int64_t> iterate(const Case& run, const void* in, void* out, std::int64_t start);
   Result<std::uint64_t> check(const Case& run, void* in, void* out);
-  void place(const Case& run, void*& in, void*& out);
+  Status place(const Case& run, void*& in, void*& out);
 
   const Benchmark& benchmark_;
   const Settings& settings_;
   Communicator& world_;
   Communicator& comm_;
   AlignedClock clock_;
-  std::vector<std::byte> a_, b_;
+  Buffer a_, b_;
 };
 
-void Session::place(const Case& run, void*& in, void*& out) {
+Status Session::place(const Case& run, void*& in, void*& out) {
   const std::size_t block = run.block_bytes();
   const std::size_t in_blocks = benchmark_.in_blocks(comm_.rank(), comm_.size(), run.root);
   const std::size_t out_blocks = benchmark_.out_blocks(comm_.rank(), comm_.size(), run.root);
   if (!run.in_place) {
-    a_.resize(std::max(a_.size(), in_blocks * block + 1));
-    b_.resize(std::max(b_.size(), out_blocks * block + 1));
+    LONGSPAN_TRY(a_.reserve(in_blocks * block + 1));
+    LONGSPAN_TRY(b_.reserve(out_blocks * block + 1));
     in = a_.data();
     out = b_.data();
-    return;
+    return {};
   }
-  a_.resize(std::max(a_.size(), std::max(in_blocks, out_blocks) * block + 1));
+  LONGSPAN_TRY(a_.reserve(std::max(in_blocks, out_blocks) * block + 1));
   const std::size_t inner = benchmark_.in_place_block(comm_.rank()) * block;
   in = out = a_.data();
   if (out_blocks > in_blocks) in = a_.data() + (in_blocks == 0 ? 0 : inner);
   if (in_blocks > out_blocks) out = a_.data() + (out_blocks == 0 ? 0 : inner);
+  return {};
 }
 
 Result<std::int64_t> Session::iterate(const Case& run, const void* in, void* out, std::int64_t start) {
@@ -106,8 +108,8 @@ Status Session::measure(Case run, Row& row) {
     run.in_place = in_place;
     void* in = nullptr;
     void* out = nullptr;
-    place(run, in, out);
-    if (settings_.register_buffers) {
+    LONGSPAN_TRY(place(run, in, out));
+    if (settings_.register_buffers && settings_.heap) {  // alloc() has registered its own
       LONGSPAN_TRY(comm_.register_buffer(a_.data(), a_.size()));
     }
     benchmark_.fill(in, run, comm_.rank(), comm_.size());
@@ -118,7 +120,7 @@ Status Session::measure(Case run, Row& row) {
       LONGSPAN_ASSIGN(const std::uint64_t wrong, check(run, in, out));
       side.wrong = wrong;
     }
-    if (settings_.register_buffers) {
+    if (settings_.register_buffers && settings_.heap) {
       LONGSPAN_TRY(comm_.unregister_buffer(a_.data()));
     }
   }

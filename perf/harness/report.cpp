@@ -60,11 +60,13 @@ void Report::begin(const Communicator& comm, const AlignedClock& clock) {
   json_->root["program"] = program_;
   json_->root["world_size"] = comm.size();
   json_->root["plan"] = nullptr;
+  json_->root["memory"] = settings_.heap ? "heap" : "alloc";
   json_->root["clock_alignment_error_us"] = static_cast<double>(clock.error_ns()) / 1e3;
   json_->root["longest_rtt_us"] = static_cast<double>(clock.longest_rtt_ns()) / 1e3;
   json_->root["results"] = nlohmann::ordered_json::array();
-  fmt::print("# {}: {} ranks, {} warm-up and {} timed iterations, aligned clocks (error {:.1f} us)\n", program_, comm.size(),
-             settings_.warmup, settings_.iterations, static_cast<double>(clock.error_ns()) / 1e3);
+  fmt::print("# {}: {} ranks, {} warm-up and {} timed iterations, aligned clocks (error {:.1f} us), {} memory\n", program_,
+             comm.size(), settings_.warmup, settings_.iterations, static_cast<double>(clock.error_ns()) / 1e3,
+             settings_.heap ? "heap" : "alloc()");
   for (int r = 0; r < std::min(comm.size(), 64); ++r) fmt::print("#  {}\n", comm.describe(r));
   fmt::print("#\n#{:>12} {:>12} {:>9} {:>7} {:>5}  {:>39}  {:>39}\n", "", "", "", "", "", "out-of-place             ", "in-place               ");
   fmt::print("#{:>12} {:>12} {:>9} {:>7} {:>5}  {:>11} {:>8} {:>8} {:>7}  {:>11} {:>8} {:>8} {:>7}  {:>11} {:>7}\n", "size", "count",

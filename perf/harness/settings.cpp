@@ -71,6 +71,9 @@ void add_options(CLI::App& app, Settings& s) {
   }, "root rank or all (0)");
   app.add_option("-T,--timeout", s.timeout_seconds, "seconds until an operation fails (the library's default)");
   app.add_option_function<int>("-R,--local_register", [&s](int value) { s.register_buffers = value != 0; }, "1: register the buffers (0)");
+  app.add_option_function<std::string>("--memory", [&s](const std::string& text) { s.heap = text == "heap"; },
+                                       "alloc: buffers that peers on the host read in place; heap: ordinary ones (alloc)")
+      ->check(CLI::IsMember({"alloc", "heap"}));
   app.add_option("-J,--output_file", s.json, "write JSON here (rank 0)");
   app.add_flag("--tiers", s.tiers, "bytes that rank 0 sent over each tier");
   app.add_flag("--links", s.links, "what went over each WAN link, all ranks together");

@@ -27,6 +27,7 @@ struct Settings {
   bool tiers = false;
   bool links = false;
   bool register_buffers = false;
+  bool heap = false;  ///< buffers of the heap instead of the communicator's alloc()
   std::string json;
   std::string topology;
   std::string algorithm;

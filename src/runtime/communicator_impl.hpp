@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/clock.hpp"
+#include "base/fd.hpp"
 #include "bootstrap/messages.hpp"
 #include "executor/compiled_plan.hpp"
 #include "longspan/communicator.hpp"
@@ -122,6 +123,11 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
 
  private:
   friend class PointToPoint;
+  struct Allocation {
+    std::size_t bytes = 0;  // mapped
+    Fd memfd;
+  };
+  Status make_known(std::span<std::byte> memory, int memfd);
   void free_all();
   /// In a child after fork(): finishes `work` with an error and returns true.
   bool refuse_child(WorkState& work) const;
@@ -163,7 +169,7 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   std::array<std::pair<std::uint64_t, RecentCall>, 16> recent_calls_;  // by number modulo the size
   PointToPoint point_to_point_;
   std::unordered_map<void*, std::vector<std::unique_ptr<spi::MemoryRegion>>> registered_;
-  std::unordered_map<void*, std::size_t> allocated_;  // by alloc(), with the size mapped
+  std::unordered_map<void*, Allocation> allocated_;  // by alloc()
   std::uint32_t next_seq_ = 0;
   std::uint32_t splits_ = 0;
   Status error_;

@@ -256,3 +256,46 @@ TEST_CASE("two processes exchange data and part in peace", "[conformance]") {
   self.endpoint().close(within(seconds(5)));
   CHECK(child.line().hear() == "right");
 }
+
+TEST_CASE("two processes read each other's shared memory until each has released it", "[conformance]") {
+  auto& transport = each_transport();
+  CAPTURE(transport.name());
+  if (transport.capabilities().one_process) return skip(transport, "it joins only endpoints of one process");
+  constexpr std::uint32_t kRounds = 20;
+  constexpr std::size_t kSize = 1'000'003;
+  // Each round rewrites what was sent as soon as its send has completed, and reads by view where it is given one.
+  const auto exchange = [](Peer& self, spi::PeerId other) {
+    const SharedBytes mine(self, Bytes(kSize));
+    Bytes got(kSize);
+    for (std::uint32_t round = 0; round < kRounds; ++round) {
+      const Bytes right = pattern(kSize, 100 * self.self() + round);
+      std::copy(right.begin(), right.end(), mine.bytes().begin());
+      Op& receive = self.recv(other, id(round), got, 1, false, round % 3 != 0);
+      Op& send = self.send(other, id(round), mine.bytes());
+      if (!drive({&self}, [&] { return receive.done(); }) || !receive.ok()) return false;
+      const std::byte* bytes = receive.last.view != nullptr ? receive.last.view : got.data();
+      const Bytes theirs = pattern(kSize, 100 * other + round);
+      if (!std::equal(theirs.begin(), theirs.end(), bytes)) return false;
+      if (receive.last.view != nullptr) self.channel(other).release_view(receive.last.view_token);
+      if (!drive({&self}, [&] { return send.done(); }) || !send.ok()) return false;
+    }
+    return true;
+  };
+  Child child([&](Line& line) {
+    Peer self(transport, 2);
+    line.tell(self.address());
+    self.connect(1, line.hear());
+    const bool right = exchange(self, 1);
+    self.endpoint().close(within(seconds(5)));
+    line.tell(right ? "right" : "wrong");
+    line.hear();
+  });
+  Peer self(transport, 1);
+  self.connect(2, child.line().hear());
+  child.line().tell(self.address());
+  CHECK(exchange(self, 2));
+  REQUIRE(drive({&self}, [&] { return !self.closed.empty() || !self.broken.empty(); }));
+  CHECK(self.broken.empty());
+  self.endpoint().close(within(seconds(5)));
+  CHECK(child.line().hear() == "right");
+}

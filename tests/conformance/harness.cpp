@@ -1,13 +1,16 @@
 #include "harness.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
@@ -109,6 +112,23 @@ Pair::Pair(spi::Transport& transport, std::size_t eager_credit, int lanes)
     : a(transport, 1, eager_credit), b(transport, 2, eager_credit) {
   a.connect(2, b.address(), in_time(), lanes);
   b.connect(1, a.address(), in_time(), lanes);
+}
+
+SharedBytes::SharedBytes(Peer& owner, const Bytes& bytes) : memfd_(::memfd_create("conformance", MFD_CLOEXEC | MFD_ALLOW_SEALING)) {
+  if (::ftruncate(memfd_.get(), static_cast<off_t>(bytes.size())) != 0) std::abort();
+  if (::fcntl(memfd_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) std::abort();
+  void* memory = ::mmap(nullptr, bytes.size(), PROT_READ | PROT_WRITE, MAP_SHARED, memfd_.get(), 0);
+  if (memory == MAP_FAILED) std::abort();
+  bytes_ = std::span(static_cast<std::byte*>(memory), bytes.size());
+  std::copy(bytes.begin(), bytes.end(), bytes_.begin());
+  auto region = owner.endpoint().share_memory(bytes_, memfd_.get());
+  if (!region.ok()) std::abort();
+  region_ = std::move(*region);
+}
+
+SharedBytes::~SharedBytes() {
+  region_.reset();
+  ::munmap(bytes_.data(), bytes_.size());
 }
 
 bool Line::tell(const std::string& text) const {

@@ -106,6 +106,21 @@ struct Pair {
   Peer b;
 };
 
+/// A copy of bytes in memory that peers of this host may map.
+class SharedBytes {
+ public:
+  SharedBytes(Peer& owner, const Bytes& bytes);
+  SharedBytes(const SharedBytes&) = delete;
+  SharedBytes& operator=(const SharedBytes&) = delete;
+  ~SharedBytes();
+  std::span<std::byte> bytes() const { return bytes_; }
+
+ private:
+  Fd memfd_;
+  std::span<std::byte> bytes_;
+  std::unique_ptr<spi::MemoryRegion> region_;
+};
+
 /// A line to a forked process: whole messages, with deadlines. Both ends throw nothing and return false when it broke.
 class Line {
  public:

@@ -121,26 +121,30 @@ void ShmChannel::on_out_socket() {
   Result<PeerBell> bell = PeerBell::attach(std::move(fds[0]), std::move(fds[1]));
   if (!bell) return break_down(bell.status());
   out_->bell = *std::move(bell);
-  out_->stage = welcome.stage != 0;
+  out_->reach = welcome.reach;
   out_->segment.close_fd();
 }
 
 void ShmChannel::on_in_socket() {
   if (!in_->socket) return;
   for (;;) {
-    Bequest bequest;
+    Handover handover;
     std::size_t length = 0;
     std::vector<Fd> fds;
-    switch (receive_packet(in_->socket, std::as_writable_bytes(std::span(&bequest, 1)), length, fds)) {
+    switch (receive_packet(in_->socket, std::as_writable_bytes(std::span(&handover, 1)), length, fds)) {
       case Received::kNothing: return;
       case Received::kEnd: hung_up_ = true; return;
       case Received::kPacket: break;
     }
-    if (length != sizeof(bequest) || fds.size() != 1) continue;  // only a wake-up
-    Result<SharedMemory> memory = SharedMemory::attach(std::move(fds[0]), static_cast<std::size_t>(bequest.bytes));
+    if (length != sizeof(handover) || fds.size() != 1) continue;  // only a wake-up
+    if (handover.region != 0) {
+      in_->take_region(std::move(fds[0]), handover);
+      continue;
+    }
+    Result<SharedMemory> memory = SharedMemory::attach(std::move(fds[0]), static_cast<std::size_t>(handover.bytes));
     if (!memory) continue;
     inheritance_ = *std::move(memory);
-    inherited_count_ = bequest.count;
+    inherited_count_ = handover.count;
   }
 }
 
@@ -181,7 +185,11 @@ bool ShmChannel::drain_forward() {
     if (record == nullptr) break;
     switch (record->kind) {
       case RecordKind::kEager: sane = inbox_.on_eager(*record); break;
-      case RecordKind::kOffer: sane = inbox_.on_offer(*record); break;
+      case RecordKind::kOffer:
+        if (inbox_.asks_for_unknown_region(*record)) on_in_socket();  // it was handed over before
+        sane = inbox_.on_offer(*record);
+        break;
+      case RecordKind::kGone: in_->regions.erase(record->offer); break;
       case RecordKind::kSegment: sane = inbox_.on_segment(*record); break;
       case RecordKind::kGoodbye: forward_goodbye_ = true; break;
       default: break;
@@ -231,6 +239,10 @@ void ShmChannel::forget(std::uint64_t comm) {
 
 bool ShmChannel::say_goodbye() {
   if (state_ != State::kOpen) return true;
+  if (in_ && !said_in_) {
+    inbox_.flush();  // first of all: a view released just now completes a send over there
+    if (inbox_.unanswered()) return false;
+  }
   if (out_ && !said_out_) {
     Record* record = out_->forward.reserve(0);
     if (record == nullptr) return false;
@@ -266,7 +278,7 @@ void ShmChannel::bequeath(std::size_t limit) {
     if (!request.data.empty()) std::memcpy(memory->data() + offset, request.data.data(), request.data.size());
     offset += request.data.size();
   }
-  const Bequest bequest{bytes, requests.size()};
+  const Handover bequest{bytes, 0, static_cast<std::uint32_t>(requests.size())};
   const std::array<int, 1> fds{memory->fd()};
   if (send_packet(out_->socket, std::as_bytes(std::span(&bequest, 1)), fds).ok()) outbox_.bequeathed();
 }

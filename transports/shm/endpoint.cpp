@@ -20,8 +20,8 @@ constexpr std::size_t kFetchPerPoll = std::size_t{1} << 20;  // so that a large 
 constexpr std::size_t kMostGreetings = 4096;  // connections whose hello is awaited
 constexpr int kPollsPerSocketCheck = 512;  // sockets only tell of deaths and newcomers, and cost a system call
 
-// Memory needs no registration here.
-class Region final : public spi::MemoryRegion {};
+// Ordinary memory needs no registration here.
+class NoRegion final : public spi::MemoryRegion {};
 
 std::uint64_t encode(void* owner, ShmEndpoint::Watched what) {
   return reinterpret_cast<std::uint64_t>(owner) | static_cast<std::uint64_t>(what);  // owners are aligned to 8
@@ -230,7 +230,7 @@ Verdict ShmEndpoint::admit(Fd& socket, const Hello& hello, std::vector<Fd> fds) 
   }
   Welcome welcome;
   welcome.self = options_.self;
-  welcome.stage = link->memory.mode() == FetchMode::kStaged || link->memory.slow() ? 1 : 0;
+  welcome.reach = link->reach();
   const std::array<int, 2> own{bell_.page_fd(), bell_.fd()};
   static_cast<void>(send_packet(link->socket, std::as_bytes(std::span(&welcome, 1)), own));  // fails only if the peer is gone again
   channel.join(*std::move(link), hello);
@@ -240,7 +240,13 @@ Verdict ShmEndpoint::admit(Fd& socket, const Hello& hello, std::vector<Fd> fds) 
 // ---- ends ----
 
 Result<std::unique_ptr<spi::MemoryRegion>> ShmEndpoint::register_memory(std::span<std::byte> /*memory*/) {
-  return std::unique_ptr<spi::MemoryRegion>(std::make_unique<Region>());
+  return std::unique_ptr<spi::MemoryRegion>(std::make_unique<NoRegion>());
+}
+
+Result<std::unique_ptr<spi::MemoryRegion>> ShmEndpoint::share_memory(std::span<std::byte> memory, int memfd) {
+  if (memory.empty() || memfd < 0) return Status(StatusCode::kInvalidArgument, "shm: expected memory and its memfd");
+  const std::uint32_t number = shared_.regions->add(memory, memfd);
+  return std::unique_ptr<spi::MemoryRegion>(std::make_unique<RegionHandle>(shared_.regions, number));
 }
 
 void ShmEndpoint::forget(std::uint64_t comm) {

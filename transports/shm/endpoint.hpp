@@ -26,6 +26,7 @@ class ShmEndpoint final : public spi::Endpoint {
   int wait_fd() const noexcept override { return epoll_.get(); }
   bool arm() override;
   Result<std::unique_ptr<spi::MemoryRegion>> register_memory(std::span<std::byte> memory) override;
+  Result<std::unique_ptr<spi::MemoryRegion>> share_memory(std::span<std::byte> memory, int memfd) override;
   void forget(std::uint64_t comm) override;
   void close(TimePoint deadline) override;
 

@@ -83,8 +83,6 @@ bool Inbox::on_offer(const Record& record) {
     replies_.push_back({RecordKind::kDone, record.offer});
     return true;
   }
-  const bool beyond_heap = body.address > StagingHeap::kBytes || body.length > StagingHeap::kBytes - body.address;
-  if (body.in_heap != 0 && beyond_heap) return false;
   const spi::MessageId id = id_of(record);
   Message* known = messages_by_id_.find(id);
   if (known != nullptr && known->arrived) return false;
@@ -94,11 +92,33 @@ bool Inbox::on_offer(const Record& record) {
   message.digest = record.digest;
   message.length = static_cast<std::size_t>(body.length);
   message.address = body.address;
-  if (body.in_heap != 0) message.mapped = link_->heap.data() + body.address;
   message.offer = record.offer;
   message.slot = record.slot < kOfferSlots ? record.slot : kNoSlot;
+  if (body.where != OfferBody::kPrivate && !map(message, body)) return false;
   if (!message.posted) arrive(message);
   else if (matches(message)) deliver(message);
+  return true;
+}
+
+bool Inbox::asks_for_unknown_region(const Record& offer) const {
+  OfferBody body;
+  std::memcpy(&body, offer.data(), sizeof(body));
+  return body.where != OfferBody::kPrivate && body.where != OfferBody::kHeap && !link_->regions.contains(body.where);
+}
+
+/// False when the message lies outside the memory that it is said to be in.
+bool Inbox::map(Message& message, const OfferBody& body) {
+  const SharedMemory* memory = &link_->heap;
+  if (body.where != OfferBody::kHeap) {
+    const auto region = link_->regions.find(body.where);
+    message.in_region = true;
+    if (region == link_->regions.end()) return true;  // it could not be mapped here
+    if (message.slot == kNoSlot) return false;        // it could not be taken back
+    message.region = region->second;
+    memory = message.region.get();
+  }
+  if (body.address > memory->size() || body.length > memory->size() - body.address) return false;
+  message.mapped = memory->data() + body.address;
   return true;
 }
 
@@ -159,7 +179,7 @@ void Inbox::start_fetch(Message& message) {
     std::memcpy(target(message), message.mapped, message.length);
     return fetched(message);
   }
-  if (link_->memory.mode() == FetchMode::kStaged || link_->memory.slow() || message.slot == kNoSlot) return stage(message);
+  if (message.in_region || link_->reach() == Reach::kStage || message.slot == kNoSlot) return stage(message);
   if (message.view_ok && !message.to_pool && link_->memory.mode() == FetchMode::kDirect) return deliver_view(message);
   pulls_.push_back(&message);
 }
@@ -173,7 +193,10 @@ void Inbox::stage(Message& message) {
 /// Its communicator failed on the other side. This side will be told, and until then its receive waits.
 void Inbox::withdrawn(Message& message) {
   drop_offer(message);
-  message.arrived = message.offered = message.to_pool = false;
+  message.arrived = message.offered = message.to_pool = message.in_region = false;
+  message.mapped = nullptr;
+  message.region.reset();
+  message.fetched = 0;
   if (!message.posted) release(message);
 }
 
@@ -188,7 +211,7 @@ void Inbox::deliver_view(Message& message) {
   completion.bytes = message.length;
   completion.view = message.mapped != nullptr ? message.mapped : PeerMemory::view(message.address);
   completion.view_token = next_token_++;
-  views_.push_back({completion.view_token, message.id.comm, message.offer, message.slot});
+  views_.push_back({completion.view_token, message.id.comm, message.offer, message.slot, std::move(message.region)});
   shared_.completions.push_back(std::move(completion));
   release(message);
 }
@@ -198,7 +221,7 @@ void Inbox::release_view(std::uint64_t token) {
   if (found == views_.end()) return;
   end_read(found->slot);
   replies_.push_back({RecordKind::kDone, found->offer});
-  *found = views_.back();
+  if (&*found != &views_.back()) *found = std::move(views_.back());
   views_.pop_back();
 }
 
@@ -293,7 +316,7 @@ bool Inbox::flush() {
 void Inbox::peer_leaves() {
   std::size_t pooled = 0;
   for (Message* message : messages_by_id_.all()) {
-    if (!message->offered || message->posted || message->mapped != nullptr) continue;
+    if (!message->offered || message->posted || in_heap(*message)) continue;
     if (pooled + message->length <= credit_bytes_) {
       pooled += message->length;
       message->pooled = shared_.buffers.take(message->length);
@@ -315,6 +338,8 @@ void Inbox::inherit(const BequestEntry& entry, const std::byte* data) {
   pulls_.remove_if([&](const Message* each) { return each == &message; });
   message.arrived = true;
   message.offered = message.to_pool = false;
+  message.mapped = nullptr;
+  message.region.reset();
   message.digest = entry.digest;
   message.length = static_cast<std::size_t>(entry.length);
   if (message.length != 0) {
@@ -328,7 +353,7 @@ void Inbox::inherit(const BequestEntry& entry, const std::byte* data) {
 void Inbox::finish_mapped() {
   for (std::size_t left = pulls_.size(); left > 0; --left) {
     Message& message = *pulls_.pop_front();
-    if (message.mapped == nullptr) {
+    if (!in_heap(message)) {
       pulls_.push_back(&message);
       continue;
     }
@@ -339,7 +364,10 @@ void Inbox::finish_mapped() {
 
 void Inbox::stop_fetching() {
   while (!pulls_.empty()) pulls_.pop_front();
-  for (const View& view : views_) end_read(view.slot);
+  for (View& view : views_) {
+    end_read(view.slot);
+    if (view.region) kept_regions_.push_back(std::move(view.region));
+  }
   views_.clear();
 }
 
@@ -376,7 +404,7 @@ void Inbox::fail_all(const Status& status) {
     if (message->posted) {
       message->to_pool = false;
       complete(*message, status, 0);
-    } else if (message->offered && message->mapped == nullptr) {
+    } else if (message->offered && !in_heap(*message)) {
       release(*message);
     }
   }

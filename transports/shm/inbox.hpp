@@ -23,6 +23,7 @@ class Inbox {
   void post(const spi::RecvRequest& request);
   void release_view(std::uint64_t token);
   // False: no peer in its right mind says that.
+  bool asks_for_unknown_region(const Record& offer) const;
   [[nodiscard]] bool on_eager(const Record& record);
   [[nodiscard]] bool on_offer(const Record& record);
   [[nodiscard]] bool on_segment(const Record& record);
@@ -32,6 +33,8 @@ class Inbox {
   bool can_fetch() const noexcept { return !pulls_.empty(); }
   /// Nothing is being fetched.
   bool quiet() const noexcept { return pulls_.empty() && staged_.empty(); }
+  /// Answers wait for room.
+  bool unanswered() const noexcept { return !replies_.empty(); }
   /// Writes answers as far as there is room; true when it wrote any.
   bool flush();
   /// Before sleeping: false when `flush` has something to do after all.
@@ -62,6 +65,7 @@ class Inbox {
     bool offered = false;  // else its bytes are in `pooled`
     bool view_ok = false;
     bool any_length = false;
+    bool in_region = false;  // `address` counts from the start of one, which may not be mapped here
     bool to_pool = false;  // being fetched although nobody asked yet: its sender leaves
     std::span<std::byte> data;
     std::uint64_t wanted_digest = 0;
@@ -72,7 +76,8 @@ class Inbox {
     std::uint32_t offer = 0;
     std::uint32_t slot = kNoSlot;
     std::uint64_t address = 0;
-    const std::byte* mapped = nullptr;  // where it can be read at any time, if anywhere
+    const std::byte* mapped = nullptr;  // where it can be read without a copy, if anywhere
+    MappedRegion region;                // in which `mapped` lies; none: in the peer's heap, where it stays when the peer has gone
     std::size_t fetched = 0;
   };
   struct Reply {
@@ -86,6 +91,7 @@ class Inbox {
     std::uint64_t comm;
     std::uint32_t offer;
     std::uint32_t slot;
+    MappedRegion region;
   };
   struct Staged {
     std::uint64_t token;
@@ -103,6 +109,8 @@ class Inbox {
   void stage(Message& message);
   void fetched(Message& message);
   void withdrawn(Message& message);
+  static bool in_heap(const Message& message) noexcept { return message.mapped != nullptr && message.region == nullptr; }
+  bool map(Message& message, const OfferBody& body);
   std::byte* target(const Message& message) const noexcept { return message.to_pool ? message.pooled.get() : message.data.data(); }
   void complete(Message& message, Status status, std::size_t bytes);
   void drop_offer(const Message& message);
@@ -120,6 +128,7 @@ class Inbox {
   Queue<Message*> pulls_;
   std::vector<Staged> staged_;
   std::vector<View> views_;
+  std::vector<MappedRegion> kept_regions_;  // of views that nobody will release, since the channel ended
   std::uint64_t next_token_ = 1;
   Queue<Reply> replies_;
   std::unordered_map<std::uint64_t, std::size_t> owed_;  // eager bytes consumed and not yet reported, by communicator

@@ -10,7 +10,7 @@
 /// it up. One connection carries one direction's messages and their answers; the sender makes it.
 namespace longspan::shm {
 
-inline constexpr std::uint32_t kVersion = 1;
+inline constexpr std::uint32_t kVersion = 2;
 inline constexpr std::size_t kUnit = 64;  ///< records begin on cache lines
 
 enum class RecordKind : std::uint8_t {
@@ -19,6 +19,7 @@ enum class RecordKind : std::uint8_t {
   kEager,    ///< a whole message as payload
   kOffer,    ///< a message to be fetched: payload OfferBody
   kSegment,  ///< staged bytes: `offer` is the receiver's token, `digest` the offset
+  kGone,     ///< the region `offer` was given up
   // from the receiver
   kDone,    ///< `offer` is no longer needed: fetched or dropped
   kStage,   ///< send `offer` as segments for the token in `digest`
@@ -52,10 +53,17 @@ constexpr std::size_t record_bytes(std::size_t payload) noexcept {
 }
 
 struct OfferBody {
-  std::uint64_t address = 0;  ///< in the sender's address space
+  std::uint64_t address = 0;  ///< in the sender's address space, or from the start of where it is
   std::uint64_t length = 0;
-  std::uint64_t in_heap = 0;  ///< 1: a copy of it is in the sender's staging heap, at `address` from its start
+  std::uint32_t where = kPrivate;
+  std::uint32_t unused = 0;
+
+  static constexpr std::uint32_t kPrivate = UINT32_MAX;
+  static constexpr std::uint32_t kHeap = 0;  ///< a copy in the sender's staging heap; other numbers are regions
 };
+
+/// Of one peer, mapped at one time: far below what the kernel allows a process.
+inline constexpr std::size_t kMostRegions = 1024;
 
 /// Where a ring's reader is.
 struct RingState {
@@ -101,11 +109,12 @@ struct Hello {
   std::uint64_t segment_address = 0;  ///< of the segment in the dialer: names it for ThreadSanitizer
 };
 
-/// Dialer to acceptor when the dialer leaves before its offers were fetched, with the descriptor of memory that holds
-/// them: `count` entries, then their bytes.
-struct Bequest {
+/// Dialer to acceptor, with the descriptor of memory: a region, or, when the dialer leaves before its offers were
+/// fetched, what holds them: `count` entries, then their bytes.
+struct Handover {
   std::uint64_t bytes = 0;  ///< of the memory
-  std::uint64_t count = 0;
+  std::uint32_t region = 0;  ///< its number; 0: what was left behind
+  std::uint32_t count = 0;
 };
 struct BequestEntry {
   std::uint64_t comm = 0;
@@ -120,11 +129,18 @@ struct BequestEntry {
 
 enum class Verdict : std::uint32_t { kWelcome = 0, kOtherJob = 1, kOtherVersion = 2, kAlreadyConnected = 3 };
 
+/// How the acceptor reads what is too large for the ring.
+enum class Reach : std::uint32_t {
+  kSameProcess = 0,  ///< by pointer
+  kFetch = 1,        ///< copying from the dialer's own memory
+  kStage = 2,        ///< that is slow or not possible: put it into the heap
+};
+
 /// Acceptor to dialer, with the descriptors of its bell page and its eventfd when welcome.
 struct Welcome {
   std::array<char, 8> magic{'l', 's', '-', 's', 'h', 'm', 0, 1};
   Verdict verdict = Verdict::kWelcome;
-  std::uint32_t stage = 0;  ///< 1: fetching from the dialer's own memory is slow or not possible; put data into the heap
+  Reach reach = Reach::kStage;
   std::uint64_t self = 0;
 };
 

@@ -5,6 +5,7 @@
 
 #include <array>
 
+#include "base/log.hpp"
 #include "shm/sockets.hpp"
 
 namespace longspan::shm {
@@ -41,6 +42,24 @@ void OutLink::wake() noexcept {
   // Until the welcome brings the peer's bell, the socket is it. A full socket is readable already.
   constexpr std::array<std::byte, 1> kWake{};
   if (said_hello) static_cast<void>(send_packet(socket, kWake, {}));
+}
+
+bool OutLink::hand_over(const Region& region) noexcept {
+  const Handover handover{region.bytes, region.number, 0};
+  return send_packet(socket, std::as_bytes(std::span(&handover, 1)), std::array<int, 1>{region.memfd}).ok();
+}
+
+Reach InLink::reach() const noexcept {
+  if (memory.mode() == FetchMode::kDirect) return Reach::kSameProcess;
+  return memory.mode() == FetchMode::kStaged || memory.slow() ? Reach::kStage : Reach::kFetch;
+}
+
+void InLink::take_region(Fd memfd, const Handover& handover) {
+  if (regions.size() >= kMostRegions) return;
+  Result<SharedMemory> mapped = SharedMemory::attach_to_read(std::move(memfd), static_cast<std::size_t>(handover.bytes));
+  if (!mapped) return log::warn("{}", mapped.status().to_string());
+  mapped->close_fd();
+  regions[handover.region] = std::make_shared<const SharedMemory>(*std::move(mapped));
 }
 
 Result<InLink> InLink::attach(Fd socket, const Hello& hello, std::vector<Fd> fds, FetchMode best) {

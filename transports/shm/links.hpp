@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string_view>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "base/containers.hpp"
@@ -12,6 +13,7 @@
 #include "shm/heap.hpp"
 #include "shm/layout.hpp"
 #include "shm/peer_memory.hpp"
+#include "shm/regions.hpp"
 #include "shm/ring.hpp"
 #include "shm/shared_memory.hpp"
 
@@ -30,6 +32,7 @@ struct Shared {
   Queue<spi::Completion> completions;
   BufferPool buffers;
   StagingHeap heap;
+  std::shared_ptr<RegionBook> regions = std::make_shared<RegionBook>();  // the handles of its regions hold it too
   std::unordered_set<std::uint64_t> forgotten;  ///< communicators whose data is dropped
 
   void complete(spi::CompletionKind kind, void* context, spi::PeerId peer, const spi::MessageId& id, std::size_t bytes,
@@ -44,7 +47,7 @@ struct OutLink {
   RingReader backward;
   PeerBell bell;             ///< attached by the peer's welcome
   bool said_hello = false;
-  bool stage = true;         ///< large messages go through the heap; the peer's welcome may say that they need not
+  Reach reach = Reach::kStage;  ///< until the peer's welcome says something better
 
   static Result<OutLink> create();
   SegmentHeader& header() const noexcept { return *reinterpret_cast<SegmentHeader*>(segment.data()); }
@@ -52,6 +55,8 @@ struct OutLink {
     forward.publish(record);
     wake();
   }
+  /// Gives the peer a region; false when that is not possible now.
+  bool hand_over(const Region& region) noexcept;
   void wake() noexcept;
 };
 
@@ -64,8 +69,12 @@ struct InLink {
   PeerBell bell;
   PeerMemory memory;
   SharedMemory heap;  ///< the peer's
+  std::unordered_map<std::uint32_t, MappedRegion> regions;  ///< the peer's; messages and views that read them hold them too
   void* tsan_name = nullptr;
 
+  Reach reach() const noexcept;
+  /// Maps a region of the peer. One that cannot be mapped is left out: its messages come as segments.
+  void take_region(Fd memfd, const Handover& handover);
   /// From a peer's hello and its descriptors (segment, bell page, eventfd, heap).
   static Result<InLink> attach(Fd socket, const Hello& hello, std::vector<Fd> fds, FetchMode best);
   SegmentHeader& header() const noexcept { return *reinterpret_cast<SegmentHeader*>(segment.data()); }

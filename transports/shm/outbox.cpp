@@ -43,10 +43,45 @@ bool Outbox::try_send(const spi::SendRequest& request) {
       outstanding(request.id.comm) + eager_cost(request.data.size()) <= shared_.credit_bytes) {
     return try_eager(request);
   }
-  if (link_->stage && request.data.size() > shared_.tuning.eager_limit && request.data.size() <= StagingHeap::kLargest) {
+  const bool large = request.data.size() > shared_.tuning.eager_limit;
+  if (link_->reach == Reach::kStage && large && request.data.size() <= StagingHeap::kLargest && region_of(request.data) == nullptr) {
     if (try_heap(request)) return true;
   }
   return try_offer(request);
+}
+
+/// Where the peer can read `data` in place: a region that it knows, or now is told of.
+const Region* Outbox::region_of(std::span<const std::byte> data) {
+  if (link_->reach == Reach::kSameProcess || !link_->bell.attached() || data.size() <= shared_.tuning.eager_limit) return nullptr;
+  if (!offers_.empty() && free_slots_.empty()) return nullptr;  // nothing could be taken back
+  const Region* region = shared_.regions->find(data);
+  if (region == nullptr || region->number == last_region_) return region;
+  if (!known_regions_.contains(region->number)) {
+    if (known_regions_.size() >= kMostRegions || !link_->hand_over(*region)) return nullptr;
+    known_regions_.insert(region->number);
+  }
+  last_region_ = region->number;
+  return region;
+}
+
+bool Outbox::report_gone_regions() {
+  bool any = false;
+  for (auto number = known_regions_.begin(); number != known_regions_.end();) {
+    if (shared_.regions->has(*number)) {
+      ++number;
+      continue;
+    }
+    Record* record = link_->forward.reserve(0);
+    if (record == nullptr) return any;
+    record->kind = RecordKind::kGone;
+    record->offer = *number;
+    link_->publish(record);
+    number = known_regions_.erase(number);
+    any = true;
+  }
+  last_region_ = 0;
+  regions_version_ = shared_.regions->version();
+  return any;
 }
 
 bool Outbox::try_eager(const spi::SendRequest& request) {
@@ -76,7 +111,7 @@ bool Outbox::try_heap(const spi::SendRequest& request) {
   write_id(*record, request.id, request.digest);
   record->offer = id;
   record->slot = kNoSlot;
-  const OfferBody body{block->offset, request.data.size(), 1};
+  const OfferBody body{block->offset, request.data.size(), OfferBody::kHeap};
   std::memcpy(record->data(), &body, sizeof(body));
   link_->publish(record);
   if (request.context != nullptr) {
@@ -88,6 +123,7 @@ bool Outbox::try_heap(const spi::SendRequest& request) {
 bool Outbox::try_offer(const spi::SendRequest& request) {
   Record* record = link_->forward.reserve(sizeof(OfferBody));
   if (record == nullptr) return false;
+  const Region* region = region_of(request.data);
   const std::uint32_t id = new_offer(true);
   Offer& offer = offers_[id];
   offer.request = request;
@@ -103,6 +139,10 @@ bool Outbox::try_offer(const spi::SendRequest& request) {
   OfferBody body;
   body.address = reinterpret_cast<std::uint64_t>(request.data.data());
   body.length = request.data.size();
+  if (region != nullptr) {
+    body.address = static_cast<std::uint64_t>(request.data.data() - region->data);
+    body.where = region->number;
+  }
   std::memcpy(record->data(), &body, sizeof(body));
   link_->publish(record);
   return true;
@@ -184,6 +224,7 @@ bool Outbox::flush() {
     any = true;
   }
   if (!staging_.empty()) any |= write_segments();
+  if (regions_version_ != shared_.regions->version()) any |= report_gone_regions();
   return any;
 }
 
@@ -227,15 +268,17 @@ bool Outbox::try_revoke(Offer& offer) {
 }
 
 /// The peer may be in the middle of a slice, or hold a view: it gets a moment to end that.
-void Outbox::revoke(Offer& offer) {
-  if (!offer.live || offer.slot == kNoSlot || offer.staging) return;
-  const TimePoint deadline = Clock::now() + kRevokePatience;
+bool Outbox::revoke(Offer& offer, TimePoint deadline) {
+  if (!offer.live || offer.slot == kNoSlot || offer.staging) return true;
   while (!try_revoke(offer)) {
-    if (Clock::now() >= deadline) {
-      return log::warn("shm: peer {} still reads {}, which was given up", peer_, describe(offer.request.id));
-    }
+    if (Clock::now() >= deadline) return false;
     std::this_thread::yield();
   }
+  return true;
+}
+
+void Outbox::warn_of_readers(std::size_t count) const {
+  if (count > 0) log::warn("shm: peer {} still reads {} messages that were given up", peer_, count);
 }
 
 std::vector<spi::SendRequest> Outbox::take_back(std::size_t limit) {
@@ -266,12 +309,15 @@ void Outbox::forget(std::uint64_t comm) {
     release(id);
     return true;
   });
+  const TimePoint patience = Clock::now() + kRevokePatience;  // for all of them together
+  std::size_t unrevoked = 0;
   for (Offer& offer : offers_) {
     if (!offer.live || offer.request.id.comm != comm) continue;
-    revoke(offer);
+    unrevoked += revoke(offer, patience) ? 0 : 1;
     offer.live = false;  // its number stays taken until the peer answers
     --live_offers_;
   }
+  warn_of_readers(unrevoked);
   last_outstanding_ = nullptr;
   outstanding_.erase(comm);
 }
@@ -284,13 +330,16 @@ void Outbox::fail_all(const Status& status, bool peer_may_read) {
     shared_.complete(spi::CompletionKind::kSend, request.context, peer_, request.id, request.data.size(), 0, status);
   }
   while (!staging_.empty()) staging_.pop_front();
+  const TimePoint patience = Clock::now() + kRevokePatience;
+  std::size_t unrevoked = 0;
   for (std::uint32_t id = 0; id < offers_.size(); ++id) {
     Offer& offer = offers_[id];
-    if (offer.live && peer_may_read) revoke(offer);
+    if (offer.live && peer_may_read) unrevoked += revoke(offer, patience) ? 0 : 1;
     finish(offer, status);
     // A view of a block may outlive the channel, but not its process.
     if (offer.in_use && !peer_may_read) release(id);
   }
+  warn_of_readers(unrevoked);
 }
 
 }  // namespace longspan::shm

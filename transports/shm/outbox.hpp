@@ -3,8 +3,10 @@
 #include <cstdint>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
+#include "base/clock.hpp"
 #include "shm/links.hpp"
 
 namespace longspan::shm {
@@ -58,13 +60,16 @@ class Outbox {
   bool try_eager(const spi::SendRequest& request);
   bool try_heap(const spi::SendRequest& request);
   bool try_offer(const spi::SendRequest& request);
+  const Region* region_of(std::span<const std::byte> data);
+  bool report_gone_regions();
   std::size_t& outstanding(std::uint64_t comm);
   std::uint32_t new_offer(bool with_slot);
   void release(std::uint32_t offer);
   void finish(Offer& offer, Status status);
   bool try_revoke(Offer& offer);
   bool write_segments();
-  void revoke(Offer& offer);
+  bool revoke(Offer& offer, TimePoint deadline);
+  void warn_of_readers(std::size_t count) const;
 
   spi::PeerId peer_;
   Shared& shared_;
@@ -78,6 +83,9 @@ class Outbox {
   std::unordered_map<std::uint64_t, std::size_t> outstanding_;  // eager bytes not yet consumed, by communicator
   std::uint64_t last_comm_ = 0;
   std::size_t* last_outstanding_ = nullptr;  // of last_comm_; elements of the map do not move
+  std::unordered_set<std::uint32_t> known_regions_;  // to the peer
+  std::uint32_t last_region_ = 0;                    // one of them
+  std::uint64_t regions_version_ = 0;
   Status failure_;
   std::uint64_t messages_ = 0;
   std::uint64_t bytes_ = 0;

@@ -30,11 +30,14 @@ Result<SharedMemory> SharedMemory::create(std::size_t bytes, const char* label) 
     return system_error("shm: sealing a memfd", errno);
   }
   memory.bytes_ = bytes;
-  LONGSPAN_TRY(memory.map());
+  LONGSPAN_TRY(memory.map(PROT_READ | PROT_WRITE));
   return memory;
 }
 
-Result<SharedMemory> SharedMemory::attach(Fd fd, std::size_t bytes) {
+Result<SharedMemory> SharedMemory::attach(Fd fd, std::size_t bytes) { return attach(std::move(fd), bytes, PROT_READ | PROT_WRITE); }
+Result<SharedMemory> SharedMemory::attach_to_read(Fd fd, std::size_t bytes) { return attach(std::move(fd), bytes, PROT_READ); }
+
+Result<SharedMemory> SharedMemory::attach(Fd fd, std::size_t bytes, int protection) {
   SharedMemory memory;
   memory.fd_ = std::move(fd);
   memory.bytes_ = bytes;
@@ -45,12 +48,12 @@ Result<SharedMemory> SharedMemory::attach(Fd fd, std::size_t bytes) {
   if ((seals & F_SEAL_SHRINK) == 0 || info.st_size != static_cast<off_t>(bytes)) {
     return Status(StatusCode::kInternal, fmt::format("shm: a peer's memory has {} bytes, expected {} and sealed", info.st_size, bytes));
   }
-  LONGSPAN_TRY(memory.map());
+  LONGSPAN_TRY(memory.map(protection));
   return memory;
 }
 
-Status SharedMemory::map() {
-  void* data = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, fd_.get(), 0);
+Status SharedMemory::map(int protection) {
+  void* data = ::mmap(nullptr, bytes_, protection, MAP_SHARED, fd_.get(), 0);
   if (data == MAP_FAILED) return system_error("shm: mmap", errno);
   data_ = static_cast<std::byte*>(data);
   owner_ = ::getpid();

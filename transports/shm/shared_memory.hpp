@@ -25,6 +25,8 @@ class SharedMemory {
   static Result<SharedMemory> create(std::size_t bytes, const char* label);
   /// A peer's; refused unless it is sealed and has `bytes`.
   static Result<SharedMemory> attach(Fd fd, std::size_t bytes);
+  /// The same, which nothing here can write to.
+  static Result<SharedMemory> attach_to_read(Fd fd, std::size_t bytes);
 
   std::byte* data() const noexcept { return data_; }
   std::size_t size() const noexcept { return bytes_; }
@@ -34,7 +36,8 @@ class SharedMemory {
   void close_fd() noexcept { fd_.reset(); }
 
  private:
-  Status map();
+  static Result<SharedMemory> attach(Fd fd, std::size_t bytes, int protection);
+  Status map(int protection);
   void unmap() noexcept;
 
   Fd fd_;

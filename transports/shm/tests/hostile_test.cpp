@@ -235,7 +235,7 @@ TEST_CASE("records without sense are dropped, and those after them count", "[shm
   // Segments that nobody asked for.
   write(RecordKind::kSegment, some, [](Record& record) { record.digest = 777; });
   // An offer of memory that is not there: it comes to nothing, and its sender is asked to stage it.
-  const OfferBody nowhere{16, 100'000, 0};
+  const OfferBody nowhere{16, 100'000};
   write(RecordKind::kOffer, std::as_bytes(std::span(&nowhere, 1)), [](Record& record) { record.seq = 5; });
   Bytes target(100'000);
   side.connect(66, stranger.address());
@@ -276,8 +276,8 @@ TEST_CASE("messages that no peer in its right mind sends end its channel, and to
   const Bytes source = pattern(8 << 20, 1);
   Bytes target(source.size());
   const Op& never = side.recv(id(5), target);
-  const OfferBody whole{reinterpret_cast<std::uint64_t>(source.data()), source.size(), 0};
-  const OfferBody beyond{StagingHeap::kBytes, source.size(), 1};
+  const OfferBody whole{reinterpret_cast<std::uint64_t>(source.data()), source.size()};
+  const OfferBody beyond{StagingHeap::kBytes, source.size(), OfferBody::kHeap};
   const auto offer = [&](const OfferBody& body) { write(RecordKind::kOffer, std::as_bytes(std::span(&body, 1)), nothing); };
   SECTION("a segment that would lie before the buffer") {
     if (mode != FetchMode::kStaged) return;
@@ -285,6 +285,23 @@ TEST_CASE("messages that no peer in its right mind sends end its channel, and to
     write(RecordKind::kSegment, Bytes(8), [](Record& record) { record.comm = ~std::uint64_t{0} - 7; });
   }
   SECTION("an offer outside the heap") { offer(beyond); }
+  SECTION("an offer outside the shared memory that it names") {
+    const SharedMemory region = SharedMemory::create(1 << 20, "hostile").value();
+    const Handover handover{region.size(), 5, 0};
+    stranger.say(std::as_bytes(std::span(&handover, 1)), std::array<int, 1>{region.fd()});
+    const std::uint32_t slot = GENERATE(0U, kNoSlot);  // and one that it could not take back
+    OfferBody body{region.size() - 100, source.size(), 5};
+    SECTION("beyond its end") {}
+    SECTION("beyond the end of all addresses") { body.address = ~std::uint64_t{0} - 10; }
+    SECTION("longer than anything") { body.length = ~std::uint64_t{0}; }
+    write(RecordKind::kOffer, std::as_bytes(std::span(&body, 1)), [slot](Record& record) { record.slot = slot; });
+  }
+  SECTION("an offer of shared memory that it could not take back") {
+    const SharedMemory region = SharedMemory::create(source.size(), "hostile").value();
+    const Handover handover{region.size(), 5, 0};
+    stranger.say(std::as_bytes(std::span(&handover, 1)), std::array<int, 1>{region.fd()});
+    offer({0, source.size(), 5});
+  }
   SECTION("the same message twice") {
     offer(whole);
     offer(whole);

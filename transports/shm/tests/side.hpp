@@ -2,6 +2,7 @@
 
 #include <poll.h>
 
+#include <algorithm>
 #include <array>
 #include <deque>
 #include <functional>
@@ -14,6 +15,7 @@
 
 #include "base/clock.hpp"
 #include "shm/endpoint.hpp"
+#include "shm/shared_memory.hpp"
 #include "support/catch.hpp"
 
 namespace longspan::shm {
@@ -63,6 +65,8 @@ class Side {
     return *channel_;
   }
   spi::Channel& channel() { return *channel_; }
+  /// The peer has said how it reads what is large; messages before that go by way of the heap.
+  bool welcomed() const { return !static_cast<const ShmChannel*>(channel_)->settling(); }
   Op& send(spi::MessageId message, std::span<const std::byte> data, std::uint64_t digest = 1) {
     ops_.emplace_back();
     channel_->send({message, digest, data, nullptr, &ops_.back()});
@@ -101,6 +105,32 @@ class Side {
   std::deque<Op> ops_;
   std::unique_ptr<ShmEndpoint> endpoint_;
   spi::Channel* channel_ = nullptr;
+};
+
+/// Bytes to send: a private buffer, or one that peers may map.
+class Source {
+ public:
+  Source(Side& owner, const Bytes& bytes, bool shared = true) : bytes_(shared ? Bytes() : bytes) {
+    if (!shared || bytes.empty()) return;
+    memory_ = SharedMemory::create(bytes.size(), "test-region").value();
+    std::copy(bytes.begin(), bytes.end(), memory_.data());
+    region_ = owner.endpoint().share_memory(std::span(memory_.data(), memory_.size()), memory_.fd()).value();
+  }
+  std::byte* data() const { return memory_.valid() ? memory_.data() : const_cast<std::byte*>(bytes_.data()); }
+  std::size_t size() const { return memory_.valid() ? memory_.size() : bytes_.size(); }
+  std::byte* begin() const { return data(); }
+  std::byte* end() const { return data() + size(); }
+  /// As free() does: what is under way must have ended.
+  void free() {
+    region_.reset();
+    memory_ = SharedMemory();
+    bytes_ = Bytes();
+  }
+
+ private:
+  Bytes bytes_;
+  SharedMemory memory_;
+  std::unique_ptr<spi::MemoryRegion> region_;
 };
 
 /// Polls all until `done`, and blocks on the first one's descriptor only when every one is armed. False: it took too
