@@ -1,8 +1,10 @@
 // The C interface: translates arguments and keeps the last error; everything else is the C++ API.
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <new>
 #include <string>
+#include <vector>
 
 #include "longspan/communicator.hpp"
 #include "longspan/longspan.h"
@@ -399,6 +401,36 @@ longspan_status_t longspan_alloc(longspan_comm_t comm, size_t bytes, void** data
 
 longspan_status_t longspan_free(longspan_comm_t comm, void* data) {
   return with(comm, [&](Communicator& c) { return tell(c.free(data)); });
+}
+
+longspan_status_t longspan_link_stats(longspan_comm_t comm, longspan_link_stats_t* stats, size_t capacity, size_t* count) {
+  return with(comm, [&](Communicator& c) {
+    if (count == nullptr || (stats == nullptr && capacity > 0)) return refuse("stats or count is NULL");
+    const std::vector<longspan::LinkStats> links = c.link_stats();
+    *count = links.size();
+    for (size_t i = 0; i < links.size() && i < capacity; ++i) {
+      // A caller built with another version of the struct would have its array overrun.
+      if (stats[i].size != sizeof *stats) return refuse("set size of each entry to sizeof(longspan_link_stats_t)");
+      const longspan::LinkStats& link = links[i];
+      longspan_link_stats_t& to = stats[i];
+      const auto ns = [](std::chrono::nanoseconds time) { return static_cast<uint64_t>(time.count()); };
+      std::memset(to.name, 0, sizeof to.name);
+      link.name.copy(to.name, sizeof to.name - 1);
+      to.bandwidth = link.bandwidth_bytes_per_second;
+      to.capacity = link.capacity_bytes_per_second;
+      to.rate = link.rate_bytes_per_second;
+      to.share_used = link.share_used;
+      to.leased = link.leased_bytes_per_second;
+      to.bytes_sent = link.bytes_sent;
+      to.rtt_ns = ns(link.rtt);
+      to.min_rtt_ns = ns(link.min_rtt);
+      to.queue_delay_ns = ns(link.queue_delay);
+      to.retransmits = link.retransmits;
+      to.drops = link.drops;
+      to.reconnects = link.reconnects;
+    }
+    return LONGSPAN_OK;
+  });
 }
 
 }  // extern "C"

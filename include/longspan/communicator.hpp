@@ -58,12 +58,17 @@ struct PlanSummary {
 struct LinkStats {
   std::string name;                           ///< "eu -> us"
   double bandwidth_bytes_per_second = 0;      ///< as the topology states it
+  double capacity_bytes_per_second = 0;       ///< what it was found to carry for this job; at most as stated
   std::uint64_t bytes_sent = 0;               ///< payload
-  double delivery_rate_bytes_per_second = 0;  ///< as last measured, of all connections together
+  double rate_bytes_per_second = 0;           ///< what arrived while this rank last used it, of IP packets
+  double share_used = 0;                      ///< of the capacity: rate / capacity
+  double delivery_rate_bytes_per_second = 0;  ///< as TCP estimates it, of all connections together
   double leased_bytes_per_second = 0;         ///< what they may send now, of IP packets
-  std::chrono::nanoseconds rtt{0};            ///< the latest; less min_rtt, it is what waits in queues
+  std::chrono::nanoseconds rtt{0};            ///< the latest, of the connection that waits longest
   std::chrono::nanoseconds min_rtt{0};
-  std::uint64_t retransmits = 0;              ///< packets that had to be sent again
+  std::chrono::nanoseconds queue_delay{0};    ///< how long packets wait in a queue that all connections share
+  std::uint64_t retransmits = 0;              ///< packets that were sent again
+  std::uint64_t drops = 0;                    ///< packets that the network lost; the other retransmits were in vain
   std::uint64_t reconnects = 0;               ///< lost connections that were replaced
 };
 

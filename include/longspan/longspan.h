@@ -120,6 +120,27 @@ LONGSPAN_C_API longspan_status_t longspan_unregister_buffer(longspan_comm_t comm
 LONGSPAN_C_API longspan_status_t longspan_alloc(longspan_comm_t comm, size_t bytes, void** data);
 LONGSPAN_C_API longspan_status_t longspan_free(longspan_comm_t comm, void* data);
 
+/* This rank's use of one directed WAN link, as longspan::LinkStats says. Rates are bytes per second, times nanoseconds. */
+typedef struct {
+  size_t size; /* of this struct: set by the caller */
+  char name[64]; /* "eu -> us" */
+  double bandwidth;     /* as the topology states it */
+  double capacity;      /* what the link was found to carry; at most as stated */
+  double rate;          /* what arrived while this rank last used it, of IP packets */
+  double share_used;    /* rate / capacity */
+  double leased;        /* what this rank may send now */
+  uint64_t bytes_sent;  /* payload */
+  uint64_t rtt_ns;
+  uint64_t min_rtt_ns;
+  uint64_t queue_delay_ns;
+  uint64_t retransmits;
+  uint64_t drops;       /* packets that the network lost */
+  uint64_t reconnects;
+} longspan_link_stats_t;
+/* Every WAN link of the topology, in its order: fills at most `capacity` entries of `stats`, each with `size` set, and tells
+ * in *count how many there are. stats may be NULL when capacity is 0. No communication. */
+LONGSPAN_C_API longspan_status_t longspan_link_stats(longspan_comm_t comm, longspan_link_stats_t* stats, size_t capacity, size_t* count);
+
 #ifdef __cplusplus
 }
 #endif

@@ -220,8 +220,9 @@ Result<Communicator> Communicator::split(int color, int key) {
   struct Entry {
     std::int64_t color;
     std::int64_t key;
+    std::uint64_t epoch;
   };
-  const Entry mine{color, key};
+  const Entry mine{color, key, impl_->planning_epoch()};
   std::vector<Entry> all(ranks);
   const std::uint32_t number = impl_->next_split();
   const int depth = std::exchange(g_group_depth, 0);  // a split is a step of its own, also inside a CallGroup
@@ -243,6 +244,8 @@ Result<Communicator> Communicator::split(int color, int key) {
   runtime::CommunicatorImpl::Members members;
   members.id = runtime::child_id(parent.id, number, color);
   members.cluster.topology = parent.cluster.topology;
+  members.birth_epoch = mine.epoch;
+  for (const Entry& each : all) members.birth_epoch = std::min<std::size_t>(members.birth_epoch, each.epoch);
   for (const int r : chosen) {
     const auto i = static_cast<std::size_t>(r);
     if (r == rank()) members.rank = static_cast<int>(members.peers.size());

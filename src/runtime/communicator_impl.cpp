@@ -8,6 +8,7 @@
 #include "base/log.hpp"
 #include "executor/reduce/reduce.hpp"
 #include "longspan/spi/registry.hpp"
+#include "runtime/epoch_desk.hpp"
 #include "runtime/job.hpp"
 
 namespace longspan::runtime {
@@ -49,7 +50,8 @@ CommunicatorImpl::CommunicatorImpl(std::shared_ptr<Job> job, Members members)
     : job_(std::move(job)),
       domain_(job_->domain()),
       members_(std::move(members)),
-      planner_(members_.cluster, spi::all_algorithms(), job_->planner_options()),
+      stated_(members_.cluster, spi::all_algorithms(), job_->planner_options()),
+      look_again_at_(EpochDesk::kNoLimit),
       point_to_point_(*this) {
   for (auto& [seq, call] : recent_calls_) seq = bootstrap::kNoSeq;
   for (int r = 0; r < size(); ++r) rank_of_peer_[members_.peers[static_cast<std::size_t>(r)].id] = r;
@@ -103,8 +105,9 @@ std::shared_ptr<WorkState> CommunicatorImpl::start(const CollectiveCall& call, b
   if (refuse_child(*work)) return work;
   Domain::Lock lock = domain_->lock();
   work->deadline = Clock::now() + job_->timeout();
+  Status status = follow_epoch(lock, work->deadline);
   work->seq = next_seq_++;
-  Status status = error_;
+  if (!error_.ok()) status = error_;
   const Prepared* before = known(call);
   if (status.ok() && before == nullptr) status = validate(call);
   const bool invalid = !status.ok();
@@ -122,6 +125,45 @@ std::shared_ptr<WorkState> CommunicatorImpl::start(const CollectiveCall& call, b
   if (!blocking && !work->done.load(std::memory_order_relaxed)) domain_->work_started(lock);
   domain_->run_deferred();
   return work;
+}
+
+std::size_t CommunicatorImpl::planning_epoch() {
+  const Domain::Lock lock = domain_->lock();
+  return epoch_;
+}
+
+Status CommunicatorImpl::follow_epoch(Domain::Lock& lock, TimePoint deadline) {
+  EpochDesk* const epochs = job_->epochs();
+  if (epochs == nullptr || (epochs->version() == seen_epochs_ && next_seq_ < look_again_at_)) return {};
+  const auto may_start = [&] { return !error_.ok() || next_seq_ < epochs->limit(id()); };
+  if (!may_start() && !domain_->drive_until(lock, may_start, deadline)) {
+    return Status(StatusCode::kTimeout, "not all ranks answered when the measured rates of the WAN links were to be planned with");
+  }
+  const std::size_t epoch = epochs->epoch_of(id(), next_seq_, members_.birth_epoch);
+  if (epoch != epoch_) plan_from(epoch);
+  seen_epochs_ = epochs->version();
+  look_again_at_ = std::min(epochs->limit(id()), epochs->next_change(id(), next_seq_));
+  return {};
+}
+
+void CommunicatorImpl::plan_from(std::size_t epoch) {
+  Cluster cluster = members_.cluster;
+  const std::vector<double>& shares = job_->epochs()->epoch(epoch).shares;
+  std::string text;
+  for (std::size_t w = 0; w < shares.size(); ++w) {
+    cluster.topology.wan[w].bandwidth.bytes_per_second *= shares[w];
+    text += fmt::format("{}{:.2f}", w == 0 ? "" : ", ", shares[w]);
+  }
+  log::debug("from collective #{} on, plans take the WAN links for {} of what is stated", next_seq_, text);
+  corrected_ = std::make_unique<planner::Planner>(std::move(cluster), spi::all_algorithms(), job_->planner_options());
+  epoch_ = epoch;
+  prepared_ = {};
+  // What runs, and what may be asked about, keeps its plan.
+  std::erase_if(entries_, [this](const auto& each) {
+    const PlanEntry* entry = each.second.get();
+    return std::none_of(active_.begin(), active_.end(), [&](const auto& work) { return work->entry == entry; }) &&
+           std::none_of(recent_calls_.begin(), recent_calls_.end(), [&](const auto& call) { return call.second.entry == entry; });
+  });
 }
 
 bool CommunicatorImpl::refuse_child(WorkState& work) const {
@@ -280,7 +322,7 @@ Status CommunicatorImpl::premultiply(WorkState& work, executor::Call& call) {
 }
 
 Result<PlanEntry*> CommunicatorImpl::entry_for(const CollectiveShape& shape, std::size_t bytes) {
-  LONGSPAN_ASSIGN(const std::shared_ptr<const Plan> plan, planner_.plan_for(shape, bytes, rank()));
+  LONGSPAN_ASSIGN(const std::shared_ptr<const Plan> plan, planner().plan_for(shape, bytes, rank()));
   auto& entry = entries_[plan.get()];
   if (entry == nullptr) {
     entry = std::make_unique<PlanEntry>();
@@ -288,6 +330,7 @@ Result<PlanEntry*> CommunicatorImpl::entry_for(const CollectiveShape& shape, std
     log::debug("plan for {} of {} bytes: {}, {} chunks, window {}", name_of(shape.kind), bytes, plan->decision.full_name(),
                plan->decision.chunks, plan->decision.window);
     entry->name = plan->decision.full_name();
+    if (job_->epochs() != nullptr) entry->shares = job_->epochs()->epoch(epoch_).shares;
   }
   return entry.get();
 }
@@ -335,7 +378,8 @@ Status CommunicatorImpl::connect(PlanEntry& entry, TimePoint deadline) {
     LONGSPAN_ASSIGN(entry.channels[i], domain_->channel(peer, to.tier, use, deadline));
     const int wan = wan_between(to.peer);
     if (wan < 0 || use.rate_bytes_per_second <= 0) continue;
-    const double rate = use.rate_bytes_per_second;
+    // Leases are in terms of what is stated, whatever it was planned from.
+    const double rate = use.rate_bytes_per_second / (entry.shares.empty() ? 1 : entry.shares[static_cast<std::size_t>(wan)]);
     entry.flows.push_back(LeasedFlow{entry.channels[i], static_cast<std::uint32_t>(wan), Claim{rate, rate}});
   }
   entry.channel_epoch = domain_->channel_epoch();
@@ -420,14 +464,14 @@ Status CommunicatorImpl::error() {
 Result<PlanSummary> CommunicatorImpl::explain(const CollectiveShape& shape, std::size_t bytes) {
   Domain::Lock lock = domain_->lock();
   PlanSummary summary;
-  const Bound bound = planner_.bound(shape, static_cast<double>(bytes));
+  const Bound bound = stated_.bound(shape, static_cast<double>(bytes));
   summary.bound_seconds = bound.seconds;
   summary.bound_cut = bound.cut;
   if (size() == 1) {
     summary.algorithm = "copy";
     return summary;
   }
-  LONGSPAN_ASSIGN(const Decision decision, planner_.decide(shape, bytes));
+  LONGSPAN_ASSIGN(const Decision decision, planner().decide(shape, bytes));
   summary.algorithm = decision.full_name();
   summary.chunks = decision.chunks;
   summary.predicted_seconds = decision.predicted_seconds;

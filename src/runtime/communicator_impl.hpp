@@ -40,6 +40,7 @@ struct PlanEntry {
   std::vector<spi::Channel*> channels;
   std::vector<LeasedFlow> flows;  // those of the channels that cross a WAN link
   std::uint64_t channel_epoch = 0;
+  std::vector<double> shares;  // of each WAN link's stated rate, from which it was planned
 };
 
 /// What a CallDescriptor says, without its text.
@@ -74,6 +75,7 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
     Cluster cluster;
     std::vector<Peer> peers;        // by rank
     std::vector<int> world_ranks;   // by rank
+    std::size_t birth_epoch = 0;    // which it begins with: the same on all ranks
   };
   CommunicatorImpl(std::shared_ptr<Job> job, Members members);
   ~CommunicatorImpl();
@@ -102,6 +104,9 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   Result<void*> alloc(std::size_t bytes);
   Status free(void* data);
   std::uint32_t next_split() { return splits_++; }
+  std::uint32_t next_seq() const noexcept { return next_seq_; }
+  /// The epoch from which it plans now (see EpochDesk).
+  std::size_t planning_epoch();
 
   // From the Domain, with its lock held:
   static void on_completion(spi::Completion& completion);
@@ -133,6 +138,10 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   bool refuse_child(WorkState& work) const;
   Status validate(const CollectiveCall& call) const;
   Status begin(WorkState& work, const Prepared* known);
+  /// Waits until the next collective may start and plans it from the epoch that all ranks plan it from.
+  Status follow_epoch(Domain::Lock& lock, TimePoint deadline);
+  void plan_from(std::size_t epoch);
+  planner::Planner& planner() noexcept { return corrected_ ? *corrected_ : stated_; }
   /// Checks, plans and digests; remembers it where that may be asked again.
   Result<Prepared> prepare(WorkState& work);
   Prepared* slot_for(const CollectiveCall& call);
@@ -155,7 +164,11 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   std::shared_ptr<Job> job_;        // shared by the job's communicators
   std::shared_ptr<Domain> domain_;  // the same object the job holds
   Members members_;
-  planner::Planner planner_;
+  planner::Planner stated_;  // from what the topology states
+  std::unique_ptr<planner::Planner> corrected_;  // from what was measured since; nullptr: as stated
+  std::size_t epoch_ = 0;
+  std::uint64_t seen_epochs_ = 0;  // EpochDesk::version when last looked at
+  std::uint32_t look_again_at_;    // a collective for which that may have changed
   std::unordered_map<spi::PeerId, int> rank_of_peer_;
   std::unordered_map<const Plan*, std::unique_ptr<PlanEntry>> entries_;  // the planner remembers the plans
   std::array<Prepared, 16> prepared_;  // by a hash of the call

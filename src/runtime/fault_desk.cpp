@@ -34,6 +34,7 @@ bool FaultDesk::send(CommunicatorImpl& comm, const Status& status, int blamed_ra
 
 void FaultDesk::poll() {
   control_->poll();
+  while (const auto note = control_->next_note()) job_.on_note(note->from, note->text);
   while (const auto verdict = control_->next_verdict()) {
     for (CommunicatorImpl* comm : job_.domain()->communicators()) {
       const auto& members = comm->members();

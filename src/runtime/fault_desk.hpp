@@ -19,6 +19,8 @@ class FaultDesk final : public Pollable {
   /// False when nobody can be told.
   bool send(CommunicatorImpl& comm, const Status& status, int blamed_rank);
   void close() { control_->close(); }
+  void send_note(int rank, std::string text) { control_->send_note(rank, std::move(text)); }
+  bool gone(int rank) const { return control_->life(rank) != bootstrap::Life::kAlive; }
   int wait_fd() const noexcept override { return control_->wait_fd(); }
   void poll() override;
   TimePoint next_deadline() const override { return control_->next_deadline(); }

@@ -17,6 +17,8 @@ struct LaunchInfo;
 namespace longspan::runtime {
 
 class CommunicatorImpl;
+class EpochDesk;
+class EpochHost;
 class FaultDesk;
 
 /// What all communicators that came from one `create` share: who is there, where, the Domain and the control plane.
@@ -37,9 +39,14 @@ class Job {
   /// Tells the other ranks; false when there is no way to (then the caller decides alone). Domain lock held.
   bool send_fault(CommunicatorImpl& comm, const Status& status, int blamed_rank);
   void add(CommunicatorImpl& comm);
+  /// nullptr where there is no link to measure.
+  EpochDesk* epochs() const noexcept { return epochs_.get(); }
+  /// From another rank's Job. Domain lock held.
+  void on_note(int from, const std::string& text);
 
  private:
-  Job() = default;
+  Job();
+  void lease_links();
 
   std::shared_ptr<Domain> domain_;  // shared with the communicators
   Cluster cluster_;
@@ -49,6 +56,8 @@ class Job {
   std::chrono::nanoseconds timeout_{0};
   planner::PlannerOptions planner_options_;
   std::unique_ptr<FaultDesk> faults_;
+  std::unique_ptr<EpochHost> epoch_host_;
+  std::unique_ptr<EpochDesk> epochs_;
 };
 
 }  // namespace longspan::runtime

@@ -184,6 +184,7 @@ void LeaseDesk::take_sample(std::uint32_t index, const LinkSample& sample) {
   const LinkSample round = std::exchange(link.round, {});
   link.estimate.observe(round, now);
   const double share = link.estimate.share();
+  if (listener_) listener_(index, share);
   if (share == before) return;
   log::debug("leases: link {} carries {:.3f} of what is stated (was {:.3f}): {:.3f} of the pace arrives, {:.1f} ms in the queue", index,
              share, before, round.delivered / round.allowed, link.estimate.queue_seconds() * 1e3);
@@ -299,12 +300,22 @@ void LeaseDesk::look(TimePoint now) {
   for (std::uint32_t index = 0; index < links_.size(); ++index) {
     Link& link = links_[index];
     LinkSample seen;
+    bool used = false;
     for (auto& [channel, flow] : link.flows) {
       if (flow.claims.empty()) {
         flow.meter.pause();
       } else {
+        used = true;
         seen.beside(flow.meter.look(channel->stats(), now));
+        link.arrived += flow.meter.arrived();
       }
+    }
+    if (!used || link.arrived_since == TimePoint::max()) {
+      link.arrived_since = used ? now : TimePoint::max();
+      link.arrived = 0;
+    } else if (now - link.arrived_since >= kReport) {
+      link.delivery_rate = std::exchange(link.arrived, 0) / std::chrono::duration<double>(now - link.arrived_since).count();
+      link.arrived_since = now;
     }
     link.measured.then(seen);
     const LinkSample& measured = link.measured;
@@ -317,7 +328,6 @@ void LeaseDesk::report(std::uint32_t index, TimePoint now) {
   Link& link = links_[index];
   link.report_at = now + kReport;
   const LinkSample sample = std::exchange(link.measured, {});
-  link.delivery_rate = sample.delivered / sample.seconds;
   if (steward()) return take_sample(index, sample);
   Message message{Kind::kSample, index};
   message.sample = sample;

@@ -51,6 +51,9 @@ class LeaseDesk final : public Pollable {
             Now now = Clock::now);
   ~LeaseDesk() override;
 
+  /// Called at a steward with what a link carries, about every 100 ms while it is used; empty: nobody listens.
+  void on_measured(std::function<void(std::uint32_t link, double share)> listener) { listener_ = std::move(listener); }
+
   void begin(std::span<const LeasedFlow> flows);
   void end(std::span<const LeasedFlow> flows);
   /// What this rank's flows over a link may send now, together.
@@ -58,7 +61,7 @@ class LeaseDesk final : public Pollable {
   double budget(std::uint32_t link) const { return links_[link].budget; }
   /// Of what is stated of a link, the share that it really carries, as far as this rank knows.
   double share(std::uint32_t link) const { return links_[link].share; }
-  /// What arrived of this rank's data over a link lately, bytes/s of IP packets.
+  /// What arrived of this rank's data over a link when it was last used, bytes/s of IP packets.
   double delivery_rate(std::uint32_t link) const { return links_[link].delivery_rate; }
 
   /// From the Domain: a message of another desk, and the end of our own sends and receives.
@@ -103,6 +106,8 @@ class LeaseDesk final : public Pollable {
     double share = 1;          // as the steward answered
     LinkSample measured;       // since the last report
     TimePoint report_at{};
+    double arrived = 0;        // bytes, since then
+    TimePoint arrived_since = TimePoint::max();
     double delivery_rate = 0;
     // At the steward:
     std::vector<Claim> claims;       // by rank of the region
@@ -141,6 +146,7 @@ class LeaseDesk final : public Pollable {
   std::unordered_map<Parcel*, std::unique_ptr<Parcel>> parcels_;
   std::unordered_map<int, std::uint32_t> sent_;      // messages, by rank
   std::unordered_map<int, std::uint32_t> heard_;     // number of the newest message, by rank
+  std::function<void(std::uint32_t, double)> listener_;
   TimePoint announce_at_ = TimePoint::max();
   TimePoint look_at_ = TimePoint::max();  // at the channels in use
 };

@@ -1,6 +1,8 @@
 #include "runtime/link_estimate.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
 
 namespace longspan::runtime {
 namespace {
@@ -14,6 +16,7 @@ constexpr double kVerySlow = 0.8;        // believed at once
 constexpr double kFollows = 0.97;        // of a higher rate arrives: the link carries it
 constexpr double kLossy = 0.02;          // as in BBRv2 (draft-cardwell-iccrg-bbr-congestion-control, BBRLossThresh)
 constexpr double kLossySlow = 0.9;
+constexpr double kPacketsToTell = 1000;
 constexpr double kMargin = 0.98;         // of what arrived, so that no queue builds up
 constexpr double kLeast = 0.02;
 constexpr double kNoLess = 0.95;         // of what was before a step that brought nothing
@@ -50,17 +53,14 @@ void LinkEstimate::observe(const LinkSample& sample, TimePoint now) {
   if (base_ <= 0 || least < base_) base_ = least;
   queue_ = std::max(0.0, rtt_ - base_);
   const double utilisation = sample.delivered / sample.allowed;
-  const double lost = sample.packets > 0 ? sample.retransmits / sample.packets : 0;
   const bool queued = queue_ > high_queue();
   // While a connection starts it sends less than it may, and fills a queue all the same in the end: only what arrived
   // behind a queue says what the link carries.
   const bool full = sample.queued_allowed > kFullShare * sample.allowed;
   const double behind_queue = full ? sample.queued_delivered / sample.queued_allowed : 1;
   slow_rounds_ = queued && behind_queue < kSlow ? slow_rounds_ + 1 : 0;
-  lossy_rounds_ = lost > std::max(kLossy, 3 * options_.loss) && utilisation < kLossySlow ? lossy_rounds_ + 1 : 0;
   queued_rounds_ = queued ? queued_rounds_ + 1 : 0;
-  const bool congested = slow_rounds_ >= 2 || (slow_rounds_ == 1 && behind_queue < kVerySlow) || lossy_rounds_ >= 2 ||
-                         (state_ == State::kProbe && lost > std::max(kLossy, 3 * options_.loss));
+  const bool congested = slow_rounds_ >= 2 || (slow_rounds_ == 1 && behind_queue < kVerySlow) || lossy(sample);
   // What was sent before the last cut still arrives: a drain is given its time.
   if (state_ == State::kDrain) {
     if (queue_ > high_queue() / 2 && now < until_) return;
@@ -74,6 +74,15 @@ void LinkEstimate::observe(const LinkSample& sample, TimePoint now) {
   if (!queued) probe(now);
 }
 
+/// Whether far more packets are lost than at random, over enough of them to tell.
+bool LinkEstimate::lossy(const LinkSample& sample) {
+  counted_.then(sample);
+  if (counted_.packets < kPacketsToTell) return false;
+  const LinkSample all = std::exchange(counted_, {});
+  const double expected = std::max(kLossy, 3 * options_.loss) * all.packets;
+  return all.retransmits > expected + 4 * std::sqrt(expected) && all.delivered < kLossySlow * all.allowed;
+}
+
 /// Down to what arrives.
 void LinkEstimate::cut(double measured, TimePoint now) {
   const bool changed = measured < kLossySlow;
@@ -83,7 +92,7 @@ void LinkEstimate::cut(double measured, TimePoint now) {
   // The queue is to be gone in about ten round trips, but nobody is to starve for it.
   const double drain = std::min(0.25, queue_ / (10 * std::max(rtt_, 0.02)));
   share_ = std::max(kLeast, target_ * (1 - drain));
-  slow_rounds_ = lossy_rounds_ = queued_rounds_ = 0;
+  slow_rounds_ = queued_rounds_ = 0;
   state_ = State::kDrain;
   until_ = now + round_trips(12);
 }
@@ -114,6 +123,7 @@ void LinkEstimate::hold(TimePoint now) {
 
 void LinkEstimate::probe(TimePoint now) {
   before_probe_ = share_;
+  extended_ = false;
   state_ = State::kProbe;
   share_ = std::min(1.0, share_ * step_);
   until_ = now + round_trips(kProbeRoundTrips) + 100ms;
@@ -121,6 +131,10 @@ void LinkEstimate::probe(TimePoint now) {
 
 void LinkEstimate::probe_ended(double utilisation, TimePoint now) {
   creeps_ = 0;
+  if (utilisation < kVerySlow && !std::exchange(extended_, true)) {
+    until_ = now + round_trips(kProbeRoundTrips / 2);  // BBR's ProbeRTT, or a sender that was held up: look again
+    return;
+  }
   if (utilisation < kFollows) {
     // Nothing says that the link is full (the sender may be slow, or BBR measures its round trip), but nothing says that
     // it carries more.

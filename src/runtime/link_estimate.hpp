@@ -42,6 +42,7 @@ class LinkEstimate {
  private:
   enum class State { kClear, kDrain, kHold, kProbe };
 
+  bool lossy(const LinkSample& sample);
   void cut(double measured, TimePoint now);
   void creep(TimePoint now);
   void hold(TimePoint now);
@@ -58,11 +59,12 @@ class LinkEstimate {
   double queue_ = 0;
   bool own_base_ = false;    // base_ is what we decided, not the least ever seen
   int slow_rounds_ = 0;      // in a row, with a queue
-  int lossy_rounds_ = 0;     // in a row, with loss
+  LinkSample counted_;       // for loss
   int queued_rounds_ = 0;    // in a row, whatever arrives
   int creeps_ = 0;           // in a row
   double queue_before_ = 0;  // the creeps
   double before_probe_ = 1;
+  bool extended_ = false;    // the probe
   double step_ = 0;
   double target_ = 1;        // after the drain
   Duration patience_{0};     // between probes

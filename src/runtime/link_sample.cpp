@@ -61,6 +61,8 @@ LinkSample FlowMeter::look(const spi::ChannelStats& stats, TimePoint now) {
   const bool waits = stats.unsent_bytes > 0;
   const bool same_connections = stats.delivered_bytes >= last_.delivered_bytes && stats.reconnects == last_.reconnects;
   const Duration rtt = std::chrono::duration_cast<Duration>(stats.least_rtt);
+  const bool follows = same_connections && last_at_ != TimePoint::max();
+  arrived_ = follows ? static_cast<double>(stats.delivered_bytes - last_.delivered_bytes) : 0;
   LinkSample seen;
   if (!waits || !same_connections || allowed_.empty()) {
     waiting_since_ = TimePoint::max();
@@ -68,7 +70,7 @@ LinkSample FlowMeter::look(const spi::ChannelStats& stats, TimePoint now) {
     waiting_since_ = now;
   } else if (waiting_since_ + rtt <= last_at_ && last_at_ - rtt > allowed_.front().first) {
     seen.seconds = seconds(now - last_at_);
-    seen.delivered = static_cast<double>(stats.delivered_bytes - last_.delivered_bytes);
+    seen.delivered = arrived_;
     seen.allowed = allowed_until(now - rtt) - allowed_until(last_at_ - rtt);
     seen.packets = static_cast<double>(stats.packets_sent - std::min(stats.packets_sent, last_.packets_sent));
     seen.retransmits = static_cast<double>(stats.retransmits - std::min(stats.retransmits, last_.retransmits));

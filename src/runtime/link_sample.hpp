@@ -34,8 +34,13 @@ class FlowMeter {
   void paced(double bytes_per_second, TimePoint now);
   /// What happened since the last look; nothing, where no data waited to be sent for longer than a round trip.
   LinkSample look(const spi::ChannelStats& stats, TimePoint now);
+  /// Bytes that arrived between the last two looks.
+  double arrived() const noexcept { return arrived_; }
   /// Nothing uses it any more: what comes next does not follow on.
-  void pause() noexcept { waiting_since_ = TimePoint::max(); }
+  void pause() noexcept {
+    waiting_since_ = last_at_ = TimePoint::max();
+    arrived_ = 0;
+  }
 
  private:
   double allowed_until(TimePoint when) const;
@@ -43,7 +48,8 @@ class FlowMeter {
   std::deque<std::pair<TimePoint, double>> allowed_;  // bytes let through until then, since the beginning
   double rate_ = 0;
   TimePoint waiting_since_ = TimePoint::max();  // data waits without a pause
-  TimePoint last_at_{};
+  TimePoint last_at_ = TimePoint::max();
+  double arrived_ = 0;
   spi::ChannelStats last_;
 };
 

@@ -4,6 +4,7 @@
 
 #include "runtime/communicator_impl.hpp"
 #include "runtime/job.hpp"
+#include "runtime/lease_desk.hpp"
 
 namespace longspan::runtime {
 
@@ -29,12 +30,20 @@ std::vector<LinkStats> CommunicatorImpl::link_stats() {
     stats.bytes_sent += measured.bytes_sent;
     stats.delivery_rate_bytes_per_second += measured.delivery_rate_bytes_per_second;
     stats.retransmits += measured.retransmits;
+    stats.drops += measured.drops;
+    const auto queue = std::max<std::chrono::nanoseconds>(measured.least_rtt - measured.min_rtt, std::chrono::nanoseconds(0));
+    stats.queue_delay = stats.bytes_sent == measured.bytes_sent ? queue : std::min(stats.queue_delay, queue);
     stats.reconnects += measured.reconnects;
     stats.rtt = std::max(stats.rtt, measured.rtt);
     if (measured.min_rtt.count() > 0 && (stats.min_rtt.count() == 0 || measured.min_rtt < stats.min_rtt)) stats.min_rtt = measured.min_rtt;
   }
   for (std::uint32_t w = 0; w < all.size() && domain_->leases() != nullptr; ++w) {
-    all[w].leased_bytes_per_second = domain_->leases()->leased(w);
+    const LeaseDesk& desk = *domain_->leases();
+    LinkStats& stats = all[w];
+    stats.leased_bytes_per_second = desk.leased(w);
+    stats.capacity_bytes_per_second = stats.bandwidth_bytes_per_second * desk.share(w);
+    stats.rate_bytes_per_second = desk.delivery_rate(w);
+    if (stats.capacity_bytes_per_second > 0) stats.share_used = stats.rate_bytes_per_second / stats.capacity_bytes_per_second;
   }
   return all;
 }

@@ -1,3 +1,4 @@
+#include <atomic>
 #include <map>
 #include <memory>
 #include <string>
@@ -21,8 +22,9 @@ class PacedChannel final : public spi::Channel {
   void post_recv(const spi::RecvRequest& /*request*/) override {}
   void release_view(std::uint64_t /*view_token*/) override {}
   void set_rate(double bytes_per_second) override { rate = bytes_per_second; }
-  spi::ChannelStats stats() const override { return {}; }
+  spi::ChannelStats stats() const override { return seen; }
   double rate = 0;
+  spi::ChannelStats seen;
 };
 
 constexpr double kBudget = 1000;
@@ -30,7 +32,7 @@ constexpr double kBudget = 1000;
 /// The ranks of region "eu", each with a Domain of its own, and one link out of it.
 class Region {
  public:
-  explicit Region(int ranks) {
+  explicit Region(int ranks, LeaseDesk::Now now = Clock::now) {
     Cluster cluster;
     Host eu;
     eu.name = "eu-1";
@@ -59,7 +61,7 @@ class Region {
     for (int r = 0; r < ranks; ++r) {
       Domain& domain = *domains[static_cast<std::size_t>(r)];
       const auto lock = domain.lock();
-      domain.set_leases(std::make_unique<LeaseDesk>(domain, cluster, peers, r, std::vector<double>{kBudget}));
+      domain.set_leases(std::make_unique<LeaseDesk>(domain, cluster, peers, r, std::vector<double>{kBudget}, now));
     }
     channels.resize(static_cast<std::size_t>(ranks));
   }
@@ -90,8 +92,26 @@ class Region {
     return false;
   }
 
+  /// Lets all messages that are under way arrive, without any time passing on a clock of the test's own.
+  void exchange() {
+    for (int round = 0; round < 50; ++round) {
+      for (const auto& domain : domains) {
+        auto lock = domain->lock();
+        domain->progress(lock);
+        domain->leases()->poll();
+      }
+    }
+  }
+
   std::vector<std::shared_ptr<Domain>> domains;
   std::vector<PacedChannel> channels;
+};
+
+/// Virtual time, which only the test moves on.
+struct TestClock {
+  std::atomic<TimePoint::rep> ticks{TimePoint(std::chrono::hours(1)).time_since_epoch().count()};
+  TimePoint now() const { return TimePoint(Duration(ticks.load())); }
+  void pass(Duration time) { ticks += time.count(); }
 };
 
 }  // namespace
@@ -134,4 +154,57 @@ TEST_CASE("A send takes what others leave, and gives way to a collective in prop
   CHECK(region.settles({kBudget / 2, kBudget / 2}));
   region.end(0, collective);
   CHECK(region.settles({kBudget / 2, kBudget}));
+}
+
+TEST_CASE("What one leaves free, another has within 100 ms") {
+  using std::chrono::milliseconds;
+  TestClock clock;
+  Region region(3, [&clock] { return clock.now(); });
+  const LeasedFlow one = region.flow(1, kBudget, kBudget);
+  const LeasedFlow other = region.flow(2, kBudget, kBudget);
+  region.begin(1, one);
+  region.begin(2, other);
+  REQUIRE(region.settles({0, kBudget / 2, kBudget / 2}));
+  region.end(2, other);
+  // Messages take their time on real clocks; of the desks' own, no more than this passes.
+  for (int passed = 0; passed < 100 && region.channel(1).rate < kBudget; passed += 5) {
+    clock.pass(milliseconds(5));
+    region.exchange();
+  }
+  CHECK(region.settles({0, kBudget, kBudget / 2}));
+}
+
+TEST_CASE("A link that carries less than stated slows all ranks of the region, those that begin later too") {
+  using std::chrono::milliseconds;
+  TestClock clock;
+  Region region(3, [&clock] { return clock.now(); });
+  const LeasedFlow one = region.flow(1, kBudget / 2, kBudget / 2);
+  const LeasedFlow other = region.flow(2, kBudget / 2, kBudget / 2);
+  region.begin(1, one);
+  region.begin(2, other);
+  REQUIRE(region.settles({0, kBudget / 2, kBudget / 2}));
+  double delivered = 0;
+  for (int passed = 0; passed < 2000; passed += 5) {
+    clock.pass(milliseconds(5));
+    delivered += 300 * 0.005;  // of the link's 600
+    for (const int rank : {1, 2}) {
+      spi::ChannelStats& seen = region.channel(rank).seen;
+      const bool behind = region.channel(rank).rate > 301;
+      seen.unsent_bytes = 1;
+      seen.delivered_bytes = static_cast<std::uint64_t>(delivered);
+      seen.min_rtt = milliseconds(10);
+      seen.least_rtt = milliseconds(behind ? 50 : 10);
+    }
+    region.exchange();
+    if (region.channel(1).rate < 305 && region.channel(2).rate < 305) break;
+  }
+  CHECK(region.channel(1).rate < 305);
+  CHECK(region.channel(1).rate > 200);
+  CHECK(region.channel(2).rate == region.channel(1).rate);
+  region.end(1, one);
+  region.begin(1, one);
+  CHECK(region.channel(1).rate < 305);  // at once
+  const LeasedFlow third = region.flow(0, kBudget / 2, kBudget / 2);
+  region.begin(0, third);
+  CHECK(region.channel(0).rate < 305);
 }
