@@ -30,7 +30,8 @@ class Session {
 
  private:
   Status measure(Case run, Row& row);
-  Result<Timing> time(const Case& run, const void* in, void* out);
+  /// `groups`: the same, of each group by itself; left empty where there is one.
+  Result<Timing> time(const Case& run, const void* in, void* out, std::vector<Timing>& groups);
   Result<std::int64_t> iterate(const Case& run, const void* in, void* out, std::int64_t start);
   Result<std::uint64_t> check(const Case& run, void* in, void* out);
   Status place(const Case& run, void*& in, void*& out);
@@ -69,11 +70,13 @@ Result<std::int64_t> Session::iterate(const Case& run, const void* in, void* out
 }
 
 /// The all-gather of the ends is also what keeps iterations apart: nobody starts before everybody has ended.
-Result<Timing> Session::time(const Case& run, const void* in, void* out) {
+Result<Timing> Session::time(const Case& run, const void* in, void* out, std::vector<Timing>& groups) {
   std::vector<std::int64_t> ends(static_cast<std::size_t>(world_.size()));
   std::vector<double> microseconds;
+  std::vector<std::vector<double>> of_group(settings_.groups > 1 ? static_cast<std::size_t>(settings_.groups) : 0);
   std::int64_t mine = clock_.now_ns();
   std::int64_t start = 0;
+  const auto idle = static_cast<std::int64_t>(settings_.gap_seconds * 1e9);
   for (int i = -settings_.warmup - 1; i < settings_.iterations; ++i) {
     if (i >= -settings_.warmup) {
       LONGSPAN_ASSIGN(mine, iterate(run, in, out, start));
@@ -81,8 +84,14 @@ Result<Timing> Session::time(const Case& run, const void* in, void* out) {
     LONGSPAN_TRY(world_.all_gather(&mine, ends.data(), 1, DataType::kInt64));
     const std::int64_t last = *std::max_element(ends.begin(), ends.end());
     if (i >= 0) microseconds.push_back(static_cast<double>(last - start) / 1e3 / settings_.aggregate);
-    start = last + clock_.longest_rtt_ns() + kStartMargin;
+    for (std::size_t g = 0; i >= 0 && g < of_group.size(); ++g) {
+      std::int64_t end = start;
+      for (std::size_t r = g; r < ends.size(); r += of_group.size()) end = std::max(end, ends[r]);
+      of_group[g].push_back(static_cast<double>(end - start) / 1e3 / settings_.aggregate);
+    }
+    start = last + clock_.longest_rtt_ns() + kStartMargin + (i + 1 >= 0 ? idle : 0);
   }
+  for (std::vector<double>& each : of_group) groups.push_back(summarise(std::move(each)));
   return summarise(std::move(microseconds));
 }
 
@@ -115,7 +124,10 @@ Status Session::measure(Case run, Row& row) {
     benchmark_.fill(in, run, comm_.rank(), comm_.size());
     Side& side = in_place ? row.in_place : row.out_of_place;
     side.measured = true;
-    LONGSPAN_ASSIGN(side.timing, time(run, in, out));
+    std::vector<Timing> groups;
+    LONGSPAN_ASSIGN(side.timing, time(run, in, out, groups));
+    row.groups.resize(groups.size());
+    for (std::size_t g = 0; g < groups.size(); ++g) (in_place ? row.groups[g].in_place : row.groups[g].out_of_place) = groups[g];
     if (settings_.checks > 0) {
       LONGSPAN_ASSIGN(const std::uint64_t wrong, check(run, in, out));
       side.wrong = wrong;

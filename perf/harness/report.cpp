@@ -11,6 +11,9 @@
 namespace longspan::perf {
 namespace {
 
+/// More iterations than this are told by their quantiles alone.
+constexpr std::size_t kSamplesWritten = 1000;
+
 double quantile(const std::vector<double>& sorted, double q) {
   const double at = q * static_cast<double>(sorted.size() - 1);
   const auto low = static_cast<std::size_t>(at);
@@ -33,10 +36,29 @@ nlohmann::ordered_json side_json(const Row& row, const Side& side) {
   json["min_us"] = side.timing.min;
   json["p90_us"] = side.timing.p90;
   json["p99_us"] = side.timing.p99;
+  if (side.timing.samples.size() <= kSamplesWritten) json["samples_us"] = side.timing.samples;
   json["algbw_GBps"] = algbw(row, side.timing);
   json["busbw_GBps"] = algbw(row, side.timing) * row.bus_factor;
   json["wrong"] = side.wrong ? nlohmann::ordered_json(*side.wrong) : nlohmann::ordered_json(nullptr);
   return json;
+}
+
+nlohmann::ordered_json group_json(const Row& row, const Timing& timing) {
+  if (timing.samples.empty()) return nullptr;
+  return {{"time_us", timing.median}, {"min_us", timing.min}, {"p90_us", timing.p90}, {"p99_us", timing.p99},
+          {"bytes", row.bytes},       {"algbw_GBps", algbw(row, timing)}};
+}
+
+/// 1: all groups are equally fast; else the slowest one's speed, as a share of the fastest one's.
+double fairness(const std::vector<GroupTiming>& groups) {
+  double fastest = 0;
+  double slowest = 0;
+  for (const GroupTiming& group : groups) {
+    const double time = group.out_of_place.median;
+    fastest = fastest == 0 ? time : std::min(fastest, time);
+    slowest = std::max(slowest, time);
+  }
+  return slowest > 0 ? fastest / slowest : 1;
 }
 
 }  // namespace
@@ -46,8 +68,9 @@ struct Report::Json {
 };
 
 Timing summarise(std::vector<double> microseconds) {
-  std::sort(microseconds.begin(), microseconds.end());
-  return Timing{quantile(microseconds, 0.5), microseconds.front(), quantile(microseconds, 0.9), quantile(microseconds, 0.99)};
+  std::vector<double> sorted = microseconds;
+  std::sort(sorted.begin(), sorted.end());
+  return Timing{quantile(sorted, 0.5), sorted.front(), quantile(sorted, 0.9), quantile(sorted, 0.99), std::move(microseconds)};
 }
 
 Report::Report(std::string program, const Settings& settings, bool prints)
@@ -102,6 +125,7 @@ void Report::add(const Row& row) {
   else fmt::print("  {:>11.2f} {:>7.1f}\n", row.bound_us, percent);
   std::fflush(stdout);
   last_cut_ = row.bound_cut;
+  print_groups(row);
 
   auto json = nlohmann::ordered_json{{"size", row.bytes}, {"count", row.count}, {"type", name_of(row.type)}, {"redop", row.op}, {"root", row.root}};
   json.update(side_json(row, row.out_of_place));
@@ -110,20 +134,36 @@ void Report::add(const Row& row) {
   json["bound_percent"] = percent < 0 ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(percent);
   json["bound_cut"] = row.bound_cut;
   json["algorithm"] = row.algorithm;
+  for (std::size_t g = 0; g < row.groups.size(); ++g) {
+    json["groups"].push_back({{"group", g},
+                              {"out_of_place", group_json(row, row.groups[g].out_of_place)},
+                              {"in_place", group_json(row, row.groups[g].in_place)}});
+  }
+  if (!row.groups.empty()) json["fairness"] = fairness(row.groups);
   json_->root["results"].push_back(std::move(json));
   json_->root["plan"] = row.algorithm;
+}
+
+void Report::print_groups(const Row& row) const {
+  for (std::size_t g = 0; g < row.groups.size(); ++g) {
+    const Timing& timing = row.groups[g].out_of_place;
+    fmt::print("#   group {:>3}: {:>12} B in {:>11.2f} us (p90 {:.2f}), {:.3f} GB/s\n", g, row.bytes, timing.median, timing.p90,
+               algbw(row, timing));
+  }
+  if (!row.groups.empty()) fmt::print("#   the slowest group has {:.1f} % of the speed of the fastest\n", 100 * fairness(row.groups));
 }
 
 Status Report::gather_links(Communicator& comm) {
   if (!settings_.links) return {};
   links_ = comm.link_stats();
-  constexpr std::size_t kValues = 7;
+  constexpr std::size_t kValues = 11;
   const std::size_t each = links_.size() * kValues;
   std::vector<double> mine;
   for (const LinkStats& link : links_) {
     for (const double value : {static_cast<double>(link.bytes_sent), link.delivery_rate_bytes_per_second, link.leased_bytes_per_second,
                                static_cast<double>(link.rtt.count()), static_cast<double>(link.min_rtt.count()),
-                               static_cast<double>(link.retransmits), static_cast<double>(link.reconnects)}) {
+                               static_cast<double>(link.retransmits), static_cast<double>(link.reconnects), link.capacity_bytes_per_second,
+                               link.rate_bytes_per_second, static_cast<double>(link.queue_delay.count()), static_cast<double>(link.drops)}) {
       mine.push_back(value);
     }
   }
@@ -131,7 +171,10 @@ Status Report::gather_links(Communicator& comm) {
   if (each == 0) return {};
   LONGSPAN_TRY(comm.all_gather(mine.data(), all.data(), each, DataType::kFloat64));
   for (std::size_t w = 0; w < links_.size(); ++w) {
-    LinkStats sum{links_[w].name, links_[w].bandwidth_bytes_per_second};
+    LinkStats sum;
+    sum.name = links_[w].name;
+    sum.bandwidth_bytes_per_second = sum.capacity_bytes_per_second = links_[w].bandwidth_bytes_per_second;
+    bool sent = false;
     for (std::size_t at = w * kValues; at < all.size(); at += each) {
       const double* value = all.data() + at;
       sum.bytes_sent += static_cast<std::uint64_t>(value[0]);
@@ -142,7 +185,16 @@ Status Report::gather_links(Communicator& comm) {
       if (least.count() > 0 && (sum.min_rtt.count() == 0 || least < sum.min_rtt)) sum.min_rtt = least;
       sum.retransmits += static_cast<std::uint64_t>(value[5]);
       sum.reconnects += static_cast<std::uint64_t>(value[6]);
+      sum.rate_bytes_per_second += value[8];
+      sum.drops += static_cast<std::uint64_t>(value[10]);
+      if (value[0] <= 0) continue;  // knows nothing of this link
+      // A queue that all share delays each: the one that waits least shows it.
+      const std::chrono::nanoseconds queue(static_cast<std::int64_t>(value[9]));
+      sum.queue_delay = sent ? std::min(sum.queue_delay, queue) : queue;
+      sum.capacity_bytes_per_second = std::min(sum.capacity_bytes_per_second, value[7]);
+      sent = true;
     }
+    if (sum.capacity_bytes_per_second > 0) sum.share_used = sum.rate_bytes_per_second / sum.capacity_bytes_per_second;
     links_[w] = std::move(sum);
   }
   return {};
@@ -150,24 +202,30 @@ Status Report::gather_links(Communicator& comm) {
 
 void Report::print_links() const {
   if (!settings_.links) return;
-  fmt::print("# Links, all ranks together (rates as last measured by the connections, and as leased):\n");
-  fmt::print("# {:>20} {:>16} {:>10} {:>10} {:>9} {:>9} {:>9} {:>12} {:>11}\n", "link", "sent (B)", "delivered", "leased", "rtt min",
-             "rtt now", "queued", "retransmits", "reconnects");
-  fmt::print("# {:>20} {:>16} {:>10} {:>10} {:>9} {:>9} {:>9} {:>12} {:>11}\n", "", "", "(Mbit/s)", "(Mbit/s)", "(ms)", "(ms)", "(ms)", "", "");
+  fmt::print("# Links, all ranks together; rates are of IP packets, as they were while the link was last used:\n");
+  fmt::print("# {:>20} {:>16} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8} {:>11} {:>8} {:>10}\n", "link", "sent", "stated", "carries",
+             "rate", "used", "rtt min", "rtt now", "queued", "retransmits", "drops", "reconnects");
+  fmt::print("# {:>20} {:>16} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8} {:>11} {:>8} {:>10}\n", "", "(B)", "(Mbit/s)", "(Mbit/s)",
+             "(Mbit/s)", "(%)", "(ms)", "(ms)", "(ms)", "", "", "");
+  const auto ms = [](std::chrono::nanoseconds time) { return static_cast<double>(time.count()) / 1e6; };
   for (const LinkStats& link : links_) {
-    const double least = static_cast<double>(link.min_rtt.count()) / 1e6;
-    const double now = static_cast<double>(link.rtt.count()) / 1e6;
-    fmt::print("# {:>20} {:>16} {:>10.1f} {:>10.1f} {:>9.2f} {:>9.2f} {:>9.2f} {:>12} {:>11}\n", link.name, link.bytes_sent,
-               link.delivery_rate_bytes_per_second * 8e-6, link.leased_bytes_per_second * 8e-6, least, now, now - least, link.retransmits,
-               link.reconnects);
+    fmt::print("# {:>20} {:>16} {:>9.1f} {:>9.1f} {:>9.1f} {:>6.1f} {:>8.2f} {:>8.2f} {:>8.2f} {:>11} {:>8} {:>10}\n", link.name,
+               link.bytes_sent, link.bandwidth_bytes_per_second * 8e-6, link.capacity_bytes_per_second * 8e-6,
+               link.rate_bytes_per_second * 8e-6, 100 * link.share_used, ms(link.min_rtt), ms(link.rtt), ms(link.queue_delay),
+               link.retransmits, link.drops, link.reconnects);
     json_->root["links"].push_back({{"link", link.name},
                                     {"bandwidth_bytes_per_second", link.bandwidth_bytes_per_second},
+                                    {"capacity_bytes_per_second", link.capacity_bytes_per_second},
+                                    {"rate_bytes_per_second", link.rate_bytes_per_second},
+                                    {"share_used", link.share_used},
                                     {"bytes_sent", link.bytes_sent},
                                     {"delivery_rate_bytes_per_second", link.delivery_rate_bytes_per_second},
                                     {"leased_bytes_per_second", link.leased_bytes_per_second},
-                                    {"rtt_ms", now},
-                                    {"min_rtt_ms", least},
+                                    {"rtt_ms", ms(link.rtt)},
+                                    {"min_rtt_ms", ms(link.min_rtt)},
+                                    {"queue_delay_ms", ms(link.queue_delay)},
                                     {"retransmits", link.retransmits},
+                                    {"drops", link.drops},
                                     {"reconnects", link.reconnects}});
   }
 }

@@ -16,6 +16,7 @@ namespace longspan::perf {
 /// Microseconds over the timed iterations; `median` is what the columns print.
 struct Timing {
   double median = 0, min = 0, p90 = 0, p99 = 0;
+  std::vector<double> samples;  ///< in the order in which they were taken
 };
 Timing summarise(std::vector<double> microseconds);
 
@@ -23,6 +24,11 @@ struct Side {
   bool measured = false;
   Timing timing;
   std::optional<std::uint64_t> wrong;  ///< nullopt: not checked
+};
+
+/// One of the groups that ran at the same time (--groups): from the agreed start until the last of its ranks had ended.
+struct GroupTiming {
+  Timing out_of_place, in_place;
 };
 
 /// One line of the table.
@@ -34,6 +40,7 @@ struct Row {
   int root = -1;
   double bus_factor = 1;
   Side out_of_place, in_place;
+  std::vector<GroupTiming> groups;  ///< empty for one group
   double bound_us = -1;
   std::string bound_cut;
   std::string algorithm;
@@ -54,6 +61,7 @@ class Report {
 
  private:
   void print_side(const Row& row, const Side& side) const;
+  void print_groups(const Row& row) const;
   struct Json;
 
   std::string program_;

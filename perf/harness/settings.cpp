@@ -80,6 +80,7 @@ void add_options(CLI::App& app, Settings& s) {
   app.add_option("--topology", s.topology, "topology file (LONGSPAN_TOPOLOGY)");
   app.add_option("--algorithm", s.algorithm, "force an algorithm (LONGSPAN_ALGORITHM)");
   app.add_option("--groups", s.groups, "this many communicators at the same time, rank r in number r mod N (1)")->check(CLI::Range(1, 1024));
+  app.add_option("--gap", s.gap_seconds, "seconds in which nothing is done before each timed iteration (0)")->check(CLI::Range(0.0, 3600.0));
   app.add_option("--ranks", s.ranks, "start this many processes on this host")->check(CLI::Range(1, 1024));
   add_refused(app, "-z,--blocking", 1, "every iteration starts at an agreed instant, so calls always block");
   add_refused(app, "-g,--ngpus", 1, "one rank per process; start more processes");

@@ -33,6 +33,7 @@ struct Settings {
   std::string algorithm;
   int timeout_seconds = 0;  ///< 0: the library's default
   int groups = 1;           ///< communicators that run at the same time; rank r is in group r mod groups
+  double gap_seconds = 0;   ///< nothing is done for so long before each timed iteration
   int ranks = 0;            ///< > 0: start that many processes here
 
   std::vector<std::uint64_t> sizes() const;
