@@ -121,7 +121,8 @@ class Joiner {
     key_problem_.clear();
     if (const Status sent = send_all(stream, encode(hello_), until); !sent.ok()) {
       note_key_problem(stream);
-      last_problem_ = fmt::format("{}: {}", address.text(), sent.message());
+      last_problem_ = fmt::format("{}: what listens there did not answer as a rank 0 of longspan does ({})", address.text(),
+                                  sent.code() == StatusCode::kTimeout ? "no answer" : sent.message());
       return false;
     }
     reader_ = FrameReader(kMaxContext);

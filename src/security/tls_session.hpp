@@ -27,6 +27,8 @@ class TlsSession final : public Session {
   ~TlsSession() override;
 
   void introduce(const Introduction& introduction);
+  /// It only listens: no alert is sent.
+  void mute() noexcept { mute_ = true; }
 
   Progress handshake() override;
   Failure failure() const noexcept override { return failure_; }
@@ -64,6 +66,7 @@ class TlsSession final : public Session {
   std::optional<Introduction> introduction_;
   Failure failure_ = Failure::kNone;
   bool done_ = false;
+  bool mute_ = false;
   bool looked_ = false;        // at the first bytes that came
   bool write_blocked_ = false; // a record is half written
   int errno_ = 0;              // of the last system call that failed
