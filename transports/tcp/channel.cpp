@@ -66,6 +66,7 @@ void TcpChannel::post_recv(const spi::RecvRequest& request) {
   endpoint_.remember(request.id.comm);
   inbox_.post(request);
   if (inbox_.has_replies()) endpoint_.mark_dirty(*this);
+  if (joined_lanes_ == 0) expect_lanes();
 }
 
 double TcpChannel::lane_rate(const Lane& lane) const noexcept {
@@ -144,7 +145,8 @@ void TcpChannel::start(const SocketAddress& address, const spi::ChannelOptions& 
   }
   if (with_express) express_ = lanes_.back().get();
   for (const auto& dialer : dialers_) dialer->start();
-  endpoint_.request_timer(deadline_);
+  endpoint_.request_timer(endpoint_.unreachable() ? dialing_since_ : deadline_);
+  if (inbox_.expects()) expect_lanes();
 }
 
 // ---- moving data ----

@@ -39,6 +39,8 @@ class TcpChannel final : public spi::Channel {
   /// where a later connection took the place.
   bool accepts(const wire::Hello& hello, std::optional<wire::Refusal>& refusal) const;
   void join(Connection connection, const wire::Hello& hello);
+  /// A connection that the peer made for lane `lane` of this side. False: it needs none.
+  bool take_offer(std::uint16_t lane, Connection connection);
   void on_lane_events(Lane& lane, std::uint32_t events);
   /// Handles what a lane's read ended with.
   void after_read(Lane& lane, Lane::Outcome outcome);
@@ -87,6 +89,8 @@ class TcpChannel final : public spi::Channel {
   Duration silence_limit() const noexcept;
   /// The same, and longer where replacements did not help: the peer is slow rather than cut off.
   Duration answer_limit(const Lane& lane) const noexcept;
+  /// The peer's port can be reached: where nobody listens any more, its process is gone.
+  void reached() noexcept { reached_ = true; }
   void connected(Lane& lane, Connection connection);
   void dial_failed(Lane& lane, int error);
   void answered(Lane& lane, Connection connection, std::uint32_t generation, wire::WireError error,
@@ -120,6 +124,9 @@ class TcpChannel final : public spi::Channel {
   Lane* accepted_lane(std::uint16_t index) const noexcept;
   Dialer& dialer_of(const Lane& lane) const noexcept { return *dialers_[lane.index()]; }
   std::string who() const;
+  std::vector<std::uint16_t> missing_lanes(TimePoint now) const;
+  void expect_lanes();
+  TimePoint offer_lanes(TimePoint now);
 
   TcpEndpoint& endpoint_;
   spi::PeerId peer_;
@@ -141,6 +148,13 @@ class TcpChannel final : public spi::Channel {
   std::size_t ack_every_;
   std::size_t copied_bytes_ = 0;
   std::size_t joined_lanes_ = 0;
+  std::size_t peer_lanes_ = 0;      // as its HELLOs say
+  TimePoint joined_since_{};        // the first of them
+  bool expecting_ = false;          // a receive asked for a look at missing lanes
+  TimePoint expecting_since_{};
+  TimePoint next_offer_{};
+  Duration offer_pause_{0};
+  bool reached_ = false;            // one of our own attempts to dial has succeeded
   bool vigil_on_ = false;
   TimePoint vigil_at_{};
   bool peer_leaving_ = false;

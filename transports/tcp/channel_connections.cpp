@@ -115,7 +115,7 @@ void TcpChannel::answered(Lane& lane, Connection connection, std::uint32_t gener
 void TcpChannel::dial_failed(Lane& lane, int error) {
   // Before the first connection a refusal means little: ranks start at different times. Afterwards nobody listens any
   // more, so the process is gone.
-  if (error != ECONNREFUSED || lane.state() == Lane::State::kNew || over()) return;
+  if (error != ECONNREFUSED || !reached_ || lane.state() == Lane::State::kNew || over()) return;
   if (peer_leaving_ || endpoint_.closing()) return end_lane(lane);
   const std::string why = lane.lost_why.ok() ? "silence" : std::string(lane.lost_why.message());
   break_down(Status(StatusCode::kPeerLost, fmt::format("{}, and nobody listens at {} any more: its process is gone", why, address_.to_string())));
@@ -150,7 +150,8 @@ void TcpChannel::join(Connection connection, const wire::Hello& hello) {
   set_silence_limit(connection.fd(), std::chrono::duration_cast<milliseconds>(patience_), options_.rtt);
   Lane* lane = accepted_lane(hello.lane);
   if (lane == nullptr) {
-    ++joined_lanes_;
+    if (joined_lanes_++ == 0) joined_since_ = Clock::now();
+    peer_lanes_ = hello.lanes;
     lanes_.push_back(std::make_unique<Lane>(*this, false, hello.lane));
     lane = lanes_.back().get();
   }
@@ -179,7 +180,10 @@ void TcpChannel::lost(Lane& lane, Status why) {
   if (!worth_waiting_for(lane)) return end_lane(lane);
   log::info("tcp: connection {} of {} {} was lost: {}", lane.index() + 1, who(), lane.dialed() ? "(ours)" : "(its)", lane.lost_why.message());
   endpoint_.request_timer(lane.lost_at + patience_);
-  if (!lane.dialed()) return finish_if_left();
+  if (!lane.dialed()) {
+    endpoint_.request_timer(lane.lost_at + std::chrono::seconds(1));
+    return finish_if_left();
+  }
   // One that replaces a silent connection may be on its way.
   if (!dialer_of(lane).busy()) dialer_of(lane).start();
 }
@@ -307,6 +311,7 @@ std::optional<TimePoint> TcpChannel::on_timer(TimePoint now) {
     next = std::min(next, dialer->on_timer(now));
   }
   if (vigil_on_) next = std::min(next, vigil_at_);
+  if (!over()) next = std::min(next, offer_lanes(now));
   return over() || next == TimePoint::max() ? std::nullopt : std::optional(next);
 }
 

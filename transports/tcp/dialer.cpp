@@ -66,6 +66,22 @@ void Dialer::attempt() {
   channel_.endpoint().request_timer(next_);
 }
 
+bool Dialer::adopt(Connection connection) {
+  const bool first = lane_.state() == Lane::State::kNew;
+  const bool wanted = first || lane_.state() == Lane::State::kDown || (lane_.up() && busy());
+  // Where an answer is about to come, another connection would only be in its way.
+  const bool answer_due = state_ == State::kGreeting && Clock::now() - greeted_at_ < channel_.silence_limit() / 4;
+  if (!wanted || answer_due) return false;
+  stop();
+  connection_ = std::move(connection);
+  channel_.configure(connection_.fd());
+  generation_ = first ? 0 : generation_ + 1;
+  next_ = TimePoint::max();
+  channel_.endpoint().rewatch(connection_.fd(), *this);
+  stands();
+  return true;
+}
+
 void Dialer::failed(int error) {
   last_error_ = error;
   channel_.endpoint().unwatch(connection_.fd());
@@ -112,6 +128,7 @@ void Dialer::connected() {
   // An event of a socket before this one: the kernel still dials.
   if (::getpeername(connection_.fd(), there.get(), &there.length) != 0) return;
   if (met_itself()) return failed(ECONNREFUSED);
+  channel_.reached();
   const security::Guard* guard = channel_.endpoint().guard();
   if (guard == nullptr) return stands();
   connection_.protect(guard->dial(connection_.fd(), channel_.introduction()));
@@ -147,7 +164,8 @@ void Dialer::greet() {
   if (moved.bytes != hello.size()) return failed(ENOBUFS);  // a new socket has room for more than that
   answer_bytes_ = 0;
   state_ = State::kGreeting;
-  next_ = Clock::now() + channel_.answer_limit(lane_);
+  greeted_at_ = Clock::now();
+  next_ = greeted_at_ + channel_.answer_limit(lane_);
   channel_.endpoint().request_timer(next_);
 }
 

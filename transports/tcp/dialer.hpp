@@ -34,6 +34,8 @@ class Dialer final : public EventSink {
 
   /// Begins to dial, at once.
   void start();
+  /// Takes a connection that the peer has made, and offers, in place of one of its own. False: it needs none.
+  bool adopt(Connection connection);
   /// Gives up what it is doing.
   void stop() noexcept;
   void on_events(std::uint32_t events) override;
@@ -64,6 +66,7 @@ class Dialer final : public EventSink {
   Connection connection_;
   std::uint32_t generation_ = 0;  // of the connection that it makes
   TimePoint next_{};
+  TimePoint greeted_at_{};
   Duration backoff_{0};
   std::uint32_t attempts_ = 0;
   int last_error_ = 0;

@@ -82,6 +82,8 @@ Status TcpEndpoint::listen() {
   SocketAddress bound;
   bound.length = sizeof bound.storage;
   if (::getsockname(listener_.get(), bound.get(), &bound.length) != 0) return system_error("tcp: getsockname", errno);
+  unreachable_ = options_.advertise_address == "none";
+  if (unreachable_) options_.advertise_address.clear();
   const std::string ip = !options_.advertise_address.empty() ? options_.advertise_address
                          : any                               ? reachable_ip(dual)
                                                              : options_.bind_address;
@@ -269,6 +271,7 @@ bool TcpEndpoint::prove(Stranger& stranger) {
 /// Nothing a connection sends is parsed before its HELLO shows that it belongs here, and not a byte more is read.
 void TcpEndpoint::greet(Stranger& stranger) {
   if (!stranger.connection.valid()) return;
+  if (stranger.connecting && !offered(stranger)) return;
   if (!stranger.proved && !prove(stranger)) return;
   while (stranger.bytes < stranger.hello.size()) {
     iovec vector{stranger.hello.data() + stranger.bytes, stranger.hello.size() - stranger.bytes};
@@ -312,6 +315,7 @@ void TcpEndpoint::admit(Stranger& stranger, const wire::Hello& hello) {
     refuse("it does not encrypt, and LONGSPAN_ENCRYPT=all is set here");
     return send_away(stranger, wire::Refusal::kNotEncrypted);
   }
+  if (hello.offer) return take_offer(stranger, hello);
   auto& channel = channels_[hello.from];
   if (channel == nullptr) channel = std::make_unique<TcpChannel>(*this, hello.from);
   std::optional<wire::Refusal> refusal;

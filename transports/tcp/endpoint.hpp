@@ -53,10 +53,14 @@ class TcpEndpoint final : public spi::Endpoint {
   void remember(std::uint64_t comm) {
     if (!shared_.forgotten.empty()) shared_.forgotten.erase(comm);
   }
+  /// Calls `channel`'s peer and offers the connection for lane `lane` of that side; nothing comes of it if it is not wanted.
+  void offer(TcpChannel& channel, std::uint16_t lane);
+  /// Others cannot dial this endpoint, as far as is known (LONGSPAN_ADVERTISE=none): it calls them.
+  bool unreachable() const noexcept { return unreachable_; }
   void warn_congestion_control(const std::string& name, bool asked);
 
  private:
-  /// A connection that was accepted and whose HELLO was not yet read.
+  /// A connection that was accepted, or dialed to be offered, and whose HELLO was not yet read.
   struct Stranger final : EventSink {
     Stranger(TcpEndpoint& owner, Connection accepted) : endpoint(owner), connection(std::move(accepted)) {}
     void on_events(std::uint32_t /*events*/) override { endpoint.greet(*this); }
@@ -64,6 +68,8 @@ class TcpEndpoint final : public spi::Endpoint {
     Connection connection;
     TimePoint deadline{};
     bool proved = false;
+    bool connecting = false;   // dialed from here, to be offered
+    wire::HelloHeader offer{};
     security::Introduction introduction;  // proved with the key
     wire::HelloHeader hello{};
     std::size_t bytes = 0;
@@ -78,6 +84,8 @@ class TcpEndpoint final : public spi::Endpoint {
   void accept_all();
   void greet(Stranger& stranger);
   bool prove(Stranger& stranger);
+  bool offered(Stranger& stranger);
+  void take_offer(Stranger& stranger, const wire::Hello& hello);
   void admit(Stranger& stranger, const wire::Hello& hello);
   void send_away(Stranger& stranger, wire::Refusal refusal);
   void drop_stranger(Stranger& stranger);
@@ -105,6 +113,7 @@ class TcpEndpoint final : public spi::Endpoint {
   std::uint64_t refused_ = 0;
   bool warned_congestion_control_ = false;
   bool warned_accept_ = false;
+  bool unreachable_ = false;
   bool closing_ = false;
   bool closed_ = false;
 };

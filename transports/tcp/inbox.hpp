@@ -89,6 +89,8 @@ class Inbox {
   /// Completes the posted receives with `status`, and from now on those that are posted for what did not come.
   void fail_all(const Status& status);
 
+  /// Receives are posted for what has not come, or something is half here.
+  bool expects() const noexcept { return messages_.size() > 0; }
   /// Messages of which something is remembered.
   std::size_t open_messages() const noexcept { return messages_.size(); }
   std::uint64_t messages_received() const noexcept { return messages_received_; }

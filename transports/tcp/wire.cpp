@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::uint64_t kHelloMagic = 0x4e4150'53474e4f4cULL;  // "LONGSPAN" in memory
 constexpr std::uint16_t kFrameMagic = 0x534c;                  // "LS"
+constexpr std::uint16_t kOffer = 1;                            // flag of a HELLO
 constexpr std::uint8_t kKnownFlags = kCounted | kAnnounced | kAckWanted | kRefused;
 
 template <std::unsigned_integral T>
@@ -92,7 +93,7 @@ void encode(const Hello& hello, HelloHeader& out) noexcept {
   put(p + 8, kVersion);
   put(p + 10, hello.lane);
   put(p + 12, hello.lanes);
-  put(p + 14, std::uint16_t{0});
+  put(p + 14, hello.offer ? kOffer : std::uint16_t{0});
   put(p + 16, hello.job);
   put(p + 24, hello.from);
   put(p + 32, hello.to);
@@ -110,6 +111,9 @@ WireError decode(std::span<const std::byte, kHelloBytes> in, Hello& out) noexcep
   if (get<std::uint16_t>(p + 8) != kVersion) return WireError::kWrongVersion;
   out.lane = get<std::uint16_t>(p + 10);
   out.lanes = get<std::uint16_t>(p + 12);
+  const auto flags = get<std::uint16_t>(p + 14);
+  if ((flags & ~kOffer) != 0) return WireError::kUnknownFlags;
+  out.offer = flags != 0;
   out.job = get<std::uint64_t>(p + 16);
   out.from = get<std::uint64_t>(p + 24);
   out.to = get<std::uint64_t>(p + 32);

@@ -35,6 +35,9 @@ struct Hello {
   std::uint32_t generation = 0;    ///< 0: the first connection of this lane; each one that replaces it counts up
   std::uint64_t received = 0;      ///< counted frames that the dialer has received on this lane
   std::uint64_t acknowledged = 0;  ///< counted frames of the dialer that were acknowledged: the peer must know them
+  /// The other way round: whoever dialed has no lane `lane` of the peer, and offers this connection for it. The peer answers
+  /// with a HELLO of its own, or hangs up.
+  bool offer = false;
 };
 
 /// DATA, RTS, CTS, CREDIT and GOODBYE are *counted*: numbered on each lane, kept by the sender until acknowledged, and

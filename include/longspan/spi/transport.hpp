@@ -106,6 +106,7 @@ struct RecvRequest {
   bool view_ok = false;  ///< may complete with a view of the peer's memory instead of writing `data`
   bool any_length = false;  ///< a shorter message is fine; `Completion::bytes` tells
   void* context = nullptr;
+  bool past_cache = false;  ///< part of far more bytes than caches hold, and not read soon: a copy may bypass them
 };
 
 class Channel;

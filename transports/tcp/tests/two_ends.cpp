@@ -17,6 +17,7 @@ TwoEnds::TwoEnds(const Settings& settings) {
     options.bind_address = "127.0.0.1";
     options.eager_credit_bytes = settings.credit;
     options.key = end == &b ? settings.key_of_b.value_or(settings.key) : settings.key;
+    if (end == &b && settings.b_unreachable) options.advertise_address = "none";
     options.encryption = end == &b ? settings.encryption_of_b.value_or(settings.encryption) : settings.encryption;
     auto opened = TcpEndpoint::open(options);
     if (!opened.ok()) throw std::runtime_error(opened.status().to_string());

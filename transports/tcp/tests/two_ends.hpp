@@ -38,6 +38,7 @@ struct Settings {
   Encryption encryption = Encryption::kWan;
   std::optional<Encryption> encryption_of_b;
   bool reflected = false;  ///< what a dials leads back to a
+  bool b_unreachable = false;  ///< and b knows it
 };
 
 /// Two endpoints that reach each other through a middlebox each way; everything runs in the test's thread.
