@@ -19,6 +19,7 @@ constexpr auto kLook = 25ms;              // between looks at what a channel has
 constexpr auto kReport = 100ms;
 constexpr double kEnoughToTell = 0.05;    // s measured, when a queue grows fast
 constexpr double kUrgent = 0.010;         // s in the queue
+constexpr auto kRoundLonger = 100ms;      // for those that have not reported
 constexpr auto kRound = 60ms;             // of the steward: a report of every rank, though they come at different times
 constexpr double kNoticeable = 0.01;      // a rate that changes by less stays: setting it is a system call per connection
 
@@ -132,7 +133,7 @@ void LeaseDesk::apply(Link& link) {
     for (const Claim& claim : flow.claims) rate += share_of(claim, fill) * link.share;
     if (!differ(rate, flow.rate)) continue;
     channel->set_rate(flow.rate = rate);
-    flow.meter.paced(rate, now_());
+    flow.meter.paced(rate, rate / link.share, now_());
   }
 }
 
@@ -149,7 +150,7 @@ void LeaseDesk::take_claim(std::uint32_t index, int rank, const Claim& claim) {
   Link& link = links_[index];
   link.claims.resize(members_.size());
   link.told_share.resize(members_.size());
-  const auto at = static_cast<std::size_t>(std::lower_bound(members_.begin(), members_.end(), rank) - members_.begin());
+  const std::size_t at = index_of(rank);
   const bool fresh = link.claims[at].weight <= 0;
   link.claims[at] = claim;
   if (link.told_share[at] == 0) link.told_share[at] = 1;  // what it takes for granted
@@ -164,6 +165,10 @@ void LeaseDesk::take_claim(std::uint32_t index, int rank, const Claim& claim) {
   if (link.claims[at].weight <= 0 && rank == rank_) link.fill = kUnlimited;
 }
 
+std::size_t LeaseDesk::index_of(int rank) const {
+  return static_cast<std::size_t>(std::lower_bound(members_.begin(), members_.end(), rank) - members_.begin());
+}
+
 void LeaseDesk::tell(std::uint32_t index, std::size_t member) {
   Link& link = links_[index];
   const double share = link.told_share[member] = link.estimate.share();
@@ -174,11 +179,20 @@ void LeaseDesk::tell(std::uint32_t index, std::size_t member) {
 }
 
 /// All that use the link learn of a new share, also those that claim nothing just now: they start with it.
-void LeaseDesk::take_sample(std::uint32_t index, const LinkSample& sample) {
+void LeaseDesk::take_sample(std::uint32_t index, int rank, const LinkSample& sample) {
   Link& link = links_[index];
+  link.claims.resize(members_.size());
+  link.told_share.resize(members_.size());
+  link.reported.resize(members_.size());
+  link.reported[index_of(rank)] = true;
   link.round.beside(sample);
   const TimePoint now = now_();
   if (now < link.round_ends) return;
+  // One flow alone says little: what it does not get another may have got.
+  bool all = true;
+  for (std::size_t m = 0; m < members_.size(); ++m) all &= link.reported[m] || link.claims[m].weight <= 0;
+  if (!all && now < link.round_ends + kRoundLonger) return;
+  std::fill(link.reported.begin(), link.reported.end(), false);
   link.round_ends = now + std::max<Duration>(kRound, std::chrono::duration_cast<Duration>(std::chrono::duration<double>(sample.rtt)));
   const double before = link.estimate.share();
   const LinkSample round = std::exchange(link.round, {});
@@ -254,7 +268,7 @@ void LeaseDesk::handle(const Parcel& parcel) {
   if (message.kind == Kind::kClaim && steward()) {
     return take_claim(message.link, parcel.rank, Claim{message.weight, message.cap});
   }
-  if (message.kind == Kind::kSample && steward()) return take_sample(message.link, message.sample);
+  if (message.kind == Kind::kSample && steward()) return take_sample(message.link, parcel.rank, message.sample);
   if (message.kind != Kind::kFill || parcel.rank != steward_) return;
   Link& link = links_[message.link];
   if (link.told.weight > 0) link.fill = message.weight;
@@ -268,7 +282,7 @@ bool LeaseDesk::sane(const Message& message) {
     case Kind::kClaim: return message.weight >= 0 && message.cap >= 0 && std::isfinite(message.weight + message.cap);
     case Kind::kFill: return message.weight > 0 && message.cap > 0 && message.cap <= 1;
     case Kind::kSample: {
-      const std::array<double, 9> all{s.seconds, s.delivered, s.allowed, s.queued_delivered, s.queued_allowed, s.packets, s.retransmits, s.rtt, s.min_rtt};
+      const std::array<double, 10> all{s.seconds, s.delivered, s.allowed, s.queued_delivered, s.queued_allowed, s.queued_stated, s.packets, s.retransmits, s.rtt, s.min_rtt};
       return std::all_of(all.begin(), all.end(), [](double each) { return each >= 0 && std::isfinite(each); });
     }
   }
@@ -328,7 +342,7 @@ void LeaseDesk::report(std::uint32_t index, TimePoint now) {
   Link& link = links_[index];
   link.report_at = now + kReport;
   const LinkSample sample = std::exchange(link.measured, {});
-  if (steward()) return take_sample(index, sample);
+  if (steward()) return take_sample(index, rank_, sample);
   Message message{Kind::kSample, index};
   message.sample = sample;
   send(steward_, message);

@@ -115,6 +115,7 @@ class LeaseDesk final : public Pollable {
     double told_fill = kUnlimited;
     LinkEstimate estimate;
     LinkSample round;
+    std::vector<bool> reported;      // in this round, by rank of the region
     TimePoint round_ends{};
   };
 
@@ -123,7 +124,8 @@ class LeaseDesk final : public Pollable {
   void apply(Link& link);
   void announce(std::uint32_t index);
   void take_claim(std::uint32_t index, int rank, const Claim& claim);
-  void take_sample(std::uint32_t index, const LinkSample& sample);
+  void take_sample(std::uint32_t index, int rank, const LinkSample& sample);
+  std::size_t index_of(int rank) const;
   void tell(std::uint32_t index, std::size_t member);
   static bool sane(const Message& message);
   void look(TimePoint now);

@@ -19,7 +19,8 @@ constexpr double kLossySlow = 0.9;
 constexpr double kPacketsToTell = 1000;
 constexpr double kMargin = 0.98;         // of what arrived, so that no queue builds up
 constexpr double kLeast = 0.02;
-constexpr double kNoLess = 0.95;         // of what was before a step that brought nothing
+constexpr double kNoLess = 0.85;         // of what was before a step that brought nothing
+constexpr double kDeepestCut = 0.5;      // at once: what a connection that has just begun delivers says little; more follows
 constexpr double kCreep = 0.97;
 constexpr int kCreepAfter = 4;           // rounds with a queue that did not slow us
 constexpr int kCreeps = 3;
@@ -53,24 +54,29 @@ void LinkEstimate::observe(const LinkSample& sample, TimePoint now) {
   if (base_ <= 0 || least < base_) base_ = least;
   queue_ = std::max(0.0, rtt_ - base_);
   const double utilisation = sample.delivered / sample.allowed;
+  const double before = std::exchange(utilisation_, utilisation);
   const bool queued = queue_ > high_queue();
   // While a connection starts it sends less than it may, and fills a queue all the same in the end: only what arrived
   // behind a queue says what the link carries.
   const bool full = sample.queued_allowed > kFullShare * sample.allowed;
   const double behind_queue = full ? sample.queued_delivered / sample.queued_allowed : 1;
+  // In terms of what is stated, since the pace that let it through may have changed meanwhile.
+  const double carried = full && sample.queued_stated > 0 ? sample.queued_delivered / sample.queued_stated : share_ * utilisation;
   slow_rounds_ = queued && behind_queue < kSlow ? slow_rounds_ + 1 : 0;
   queued_rounds_ = queued ? queued_rounds_ + 1 : 0;
   const bool congested = slow_rounds_ >= 2 || (slow_rounds_ == 1 && behind_queue < kVerySlow) || lossy(sample);
   // What was sent before the last cut still arrives: a drain is given its time.
   if (state_ == State::kDrain) {
-    if (queue_ > high_queue() / 2 && now < until_) return;
-    share_ = target_;
+    if (congested && now >= cut_again_ && carried < kSlow * share_) return cut(carried, now);
+    const bool drained = queue_ <= high_queue() / 2;
+    if (!drained && now < until_) return;
+    if (drained) share_ = target_;
     return hold(now);
   }
-  if (congested) return cut(full ? behind_queue : utilisation, now);
+  if (congested) return cut(carried, now);
   if (queued_rounds_ >= kCreepAfter) return creep(now);
   if (state_ == State::kClear || now < until_) return;
-  if (state_ == State::kProbe) return probe_ended(utilisation, now);
+  if (state_ == State::kProbe) return probe_ended(std::max(utilisation, before), now);
   if (!queued) probe(now);
 }
 
@@ -84,17 +90,18 @@ bool LinkEstimate::lossy(const LinkSample& sample) {
 }
 
 /// Down to what arrives.
-void LinkEstimate::cut(double measured, TimePoint now) {
-  const bool changed = measured < kLossySlow;
+void LinkEstimate::cut(double carried, TimePoint now) {
+  const bool changed = carried < kLossySlow * share_;
   patience_ = state_ == State::kClear || (changed && state_ != State::kProbe) ? kLeastPatience : std::min(2 * patience_, kMostPatience);
-  const double carried = share_ * measured * kMargin;
-  target_ = std::max(kLeast, state_ == State::kProbe ? std::min(carried, before_probe_) : carried);
+  const double most = state_ == State::kProbe ? before_probe_ : share_;
+  target_ = std::max(kLeast, kMargin * std::clamp(carried, kDeepestCut * share_, most));
   // The queue is to be gone in about ten round trips, but nobody is to starve for it.
   const double drain = std::min(0.25, queue_ / (10 * std::max(rtt_, 0.02)));
   share_ = std::max(kLeast, target_ * (1 - drain));
   slow_rounds_ = queued_rounds_ = 0;
   state_ = State::kDrain;
   until_ = now + round_trips(12);
+  cut_again_ = now + round_trips(1.5);
 }
 
 /// A queue stays though all that is sent arrives: the link is a little slower than we think, or the queue is not ours.

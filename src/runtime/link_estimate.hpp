@@ -43,7 +43,7 @@ class LinkEstimate {
   enum class State { kClear, kDrain, kHold, kProbe };
 
   bool lossy(const LinkSample& sample);
-  void cut(double measured, TimePoint now);
+  void cut(double carried, TimePoint now);
   void creep(TimePoint now);
   void hold(TimePoint now);
   void probe(TimePoint now);
@@ -68,7 +68,9 @@ class LinkEstimate {
   double step_ = 0;
   double target_ = 1;        // after the drain
   Duration patience_{0};     // between probes
+  double utilisation_ = 0;   // of the last round: what arrived of what was allowed
   TimePoint until_{};        // the end of a drain, a wait, a probe
+  TimePoint cut_again_{};    // in a drain: what arrives was sent after the cut
 };
 
 }  // namespace longspan::runtime

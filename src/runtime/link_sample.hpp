@@ -1,7 +1,6 @@
 #pragma once
 
 #include <deque>
-#include <utility>
 
 #include "base/clock.hpp"
 #include "longspan/spi/transport.hpp"
@@ -15,6 +14,7 @@ struct LinkSample {
   double allowed = 0;    ///< bytes that its pace would have let through
   double queued_delivered = 0;  ///< of these, while packets also waited in the network: what it can carry
   double queued_allowed = 0;
+  double queued_stated = 0;     ///< what the pace would have let through then, if the link were as stated
   double packets = 0;
   double retransmits = 0;
   double rtt = 0;        ///< s, as last measured
@@ -30,8 +30,8 @@ struct LinkSample {
 /// that time: a pace that changes often is no obstacle.
 class FlowMeter {
  public:
-  /// The pace from now on, bytes/s.
-  void paced(double bytes_per_second, TimePoint now);
+  /// The pace from now on, and what it would be if the link were as stated, bytes/s.
+  void paced(double bytes_per_second, double stated, TimePoint now);
   /// What happened since the last look; nothing, where no data waited to be sent for longer than a round trip.
   LinkSample look(const spi::ChannelStats& stats, TimePoint now);
   /// Bytes that arrived between the last two looks.
@@ -43,10 +43,16 @@ class FlowMeter {
   }
 
  private:
-  double allowed_until(TimePoint when) const;
+  struct Mark {
+    TimePoint at{};
+    double allowed = 0;  // bytes let through until then, since the beginning
+    double stated = 0;
+  };
+  Mark until(TimePoint when) const;
 
-  std::deque<std::pair<TimePoint, double>> allowed_;  // bytes let through until then, since the beginning
+  std::deque<Mark> marks_;  // where the pace changed
   double rate_ = 0;
+  double stated_rate_ = 0;
   TimePoint waiting_since_ = TimePoint::max();  // data waits without a pause
   TimePoint last_at_ = TimePoint::max();
   double arrived_ = 0;
