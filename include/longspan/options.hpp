@@ -26,7 +26,7 @@ struct Options {
   std::optional<std::string> key;                      ///< LONGSPAN_KEY: every connection of the job proves it
   std::optional<std::string> key_file;                 ///< LONGSPAN_KEY_FILE: the same, from a file
   std::optional<Encryption> encryption;                ///< LONGSPAN_ENCRYPT: what is encrypted where there is a key; kWan
-  std::optional<std::string> advertise;                ///< LONGSPAN_ADVERTISE: IP address that other ranks dial
+  std::optional<std::string> advertise;                ///< LONGSPAN_ADVERTISE: IP address that others dial; "none": they cannot
 };
 
 /// `options` with every empty field filled from the environment or the default. Errors name the variable, what was found

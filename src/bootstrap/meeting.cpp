@@ -52,6 +52,7 @@ class KnownPort final : public MeetingPlace {
     for (const Address& address : addresses) {
       if (!TcpStore::connect(address, until).ok()) continue;
       store_ = store_place(host_, port_, run_id_);
+      store_->listen_within(ports_, advertise_);
       return true;
     }
     return false;
@@ -79,6 +80,16 @@ class UnixSocket final : public MeetingPlace {
 
 std::unique_ptr<MeetingPlace> known_port_place(std::string host, std::uint16_t port, std::string run_id) {
   return std::make_unique<KnownPort>(std::move(host), port, std::move(run_id));
+}
+
+Result<Fd> MeetingPlace::listen_and_publish(std::vector<Address> first, std::string& text) const {
+  LONGSPAN_ASSIGN(Fd listener, listen_on_port_of(ports_));
+  if (!advertise_.empty()) {
+    LONGSPAN_ASSIGN(const Address advertised, parse_ip(advertise_, 0));
+    first.insert(first.begin(), advertised);
+  }
+  text = published_addresses(local_address(listener.get()).port(), first);
+  return listener;
 }
 
 std::string published_addresses(std::uint16_t port, const std::vector<Address>& first) {

@@ -15,6 +15,12 @@ namespace longspan::bootstrap {
 class MeetingPlace {
  public:
   virtual ~MeetingPlace() = default;
+  /// Rank 0, before `open`: where it may listen if the place leaves that to it, and the address that others dial then; "":
+  /// those of its interfaces.
+  void listen_within(PortRange ports, std::string advertise) {
+    ports_ = ports;
+    advertise_ = std::move(advertise);
+  }
   /// Rank 0: listens, and makes that known. Called once.
   virtual Result<Fd> open(TimePoint deadline) = 0;
   /// Other ranks: where rank 0 may be listening now, likeliest first. Called again and again until rank 0 was reached;
@@ -26,6 +32,12 @@ class MeetingPlace {
   virtual void close() {}
   /// For messages: "MASTER_ADDR=10.0.0.1 MASTER_PORT=29500".
   virtual std::string describe() const = 0;
+
+ protected:
+  /// Listens as `listen_within` said, and makes the text to publish; `first`: how this process is known to be reached.
+  Result<Fd> listen_and_publish(std::vector<Address> first, std::string& text) const;
+  PortRange ports_;
+  std::string advertise_;
 };
 
 /// The place that `launch` asks for: by a launcher's store, or by the form of master_address: "unix:@name",

@@ -34,9 +34,9 @@ class Store final : public MeetingPlace {
       }
       wait_ready(-1, 0, std::min(deadline, Clock::now() + std::chrono::milliseconds(50)));
     }
-    LONGSPAN_ASSIGN(Fd listener, listen_on_port(0));
     // The way that this process reaches the store from is, most likely, a way that others reach this process by.
-    const std::string text = published_addresses(local_address(listener.get()).port(), {local_address(store_->fd())});
+    std::string text;
+    LONGSPAN_ASSIGN(Fd listener, listen_and_publish({local_address(store_->fd())}, text));
     LONGSPAN_TRY(store_->set(key_, text, deadline).with_context(describe()));
     return listener;
   }
@@ -88,8 +88,8 @@ class File final : public MeetingPlace {
   explicit File(std::string path) : path_(std::move(path)) {}
 
   Result<Fd> open(TimePoint) override {
-    LONGSPAN_ASSIGN(Fd listener, listen_on_port(0));
-    const std::string text = published_addresses(local_address(listener.get()).port(), {});
+    std::string text;
+    LONGSPAN_ASSIGN(Fd listener, listen_and_publish({}, text));
     // Written beside and renamed, so that nobody reads half of it.
     const std::string beside = fmt::format("{}.{}-{:x}", path_, ::getpid(), random_number());
     Fd file(::open(beside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));

@@ -53,6 +53,7 @@ Result<Rendezvous> exchange(RendezvousRequest request) {
   request.host.resize(std::min(request.host.size(), kMaxLabel));
   if (request.launch.size == 1) return alone(request);
   LONGSPAN_ASSIGN(auto place, meeting_place_of(request.launch, request.guard));
+  place->listen_within(request.ports, request.advertise);
   return request.launch.rank == 0 ? gather_ranks(*place, std::move(request)) : join_ranks(*place, std::move(request));
 }
 

@@ -34,7 +34,7 @@ class Joiner {
   }
 
   Result<Rendezvous> run() {
-    LONGSPAN_ASSIGN(listener_, listen_on_port(0));
+    LONGSPAN_ASSIGN(listener_, listen_on_port_of(request_.ports));
     hello_.control_port = local_address(listener_.get()).port();
     milliseconds pause = kPause;
     milliseconds patience = kFirstTry;

@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <condition_variable>
 #include <cstddef>
 #include <cstring>
@@ -181,6 +182,32 @@ Result<Fd> listen_on_port(std::uint16_t port) {
   any.set_port(port);
   ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
   return bind_and_listen(std::move(fd), any);
+}
+
+Result<PortRange> parse_port_range(std::string_view text) {
+  const auto port = [](std::string_view digits, std::uint16_t& out) {
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), out);
+    return error == std::errc() && end == digits.data() + digits.size() && out != 0;
+  };
+  const std::size_t dash = text.find('-');
+  PortRange range;
+  const bool one = dash == std::string_view::npos;
+  if (port(text.substr(0, dash), range.first) && (one || port(text.substr(dash + 1), range.last))) {
+    if (one) range.last = range.first;
+    if (range.first <= range.last) return range;
+  }
+  return Status(StatusCode::kInvalidArgument, fmt::format("found '{}', expected a port or a range of ports, e.g. 20000-20100", text));
+}
+
+Result<Fd> listen_on_port_of(PortRange ports) {
+  if (ports.first == 0) return listen_on_port(0);
+  for (unsigned port = ports.first; port <= ports.last; ++port) {
+    auto listener = listen_on_port(static_cast<std::uint16_t>(port));
+    if (listener.ok() || listener.status().code() != StatusCode::kResource) return listener;
+  }
+  return Status(StatusCode::kResource, fmt::format("LONGSPAN_PORT_RANGE: all ports from {} to {} are taken on this host ({}); each rank "
+                                                   "needs three, ask for more",
+                                                   ports.first, ports.last, this_host_name()));
 }
 
 Result<Fd> listen_on(const Address& unix_socket) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.hpp"
@@ -37,8 +38,18 @@ Result<Address> parse_ip(const std::string& ip, std::uint16_t port);
 /// The abstract unix socket `@name`: gone when its owner is, and visible in one network namespace only.
 Address unix_address(const std::string& name);
 
+/// Ports that may be listened on; {0, 0}: any.
+struct PortRange {
+  std::uint16_t first = 0;
+  std::uint16_t last = 0;
+};
+/// "20000-20100" or "20000".
+Result<PortRange> parse_port_range(std::string_view text);
+
 /// Listens on all interfaces, IPv6 and IPv4; port 0: any free one. kResource: the port is taken.
 Result<Fd> listen_on_port(std::uint16_t port);
+/// The same on the first free port of a range. kResource: all are taken.
+Result<Fd> listen_on_port_of(PortRange ports);
 /// Listens on an abstract unix socket. kResource: the name is taken.
 Result<Fd> listen_on(const Address& unix_socket);
 /// A connected non-blocking socket. kTimeout: no answer until the deadline; kPeerLost: refused or unreachable.

@@ -12,6 +12,7 @@
 #include <system_error>
 #include <thread>
 
+#include "base/env.hpp"
 #include "bootstrap/meeting.hpp"
 #include "bootstrap/rendezvous_messages.hpp"
 #include "bootstrap/wire.hpp"
@@ -110,11 +111,11 @@ class ByUniqueId final : public MeetingPlace {
   ByUniqueId(IdContents id, std::shared_ptr<const security::Guard> guard) : id_(std::move(id)), guard_(std::move(guard)) {}
 
   Result<Fd> open(TimePoint deadline) override {
-    LONGSPAN_ASSIGN(Fd listener, listen_on_port(0));
     Status last = connect(std::min(deadline, Clock::now() + kTry));
     while (!last.ok() && Clock::now() < deadline) last = connect(std::min(deadline, Clock::now() + kTry));
     if (!last.ok()) return last;
-    const std::string text = published_addresses(local_address(listener.get()).port(), {local_address(link_.fd())});
+    std::string text;
+    LONGSPAN_ASSIGN(Fd listener, listen_and_publish({local_address(link_.fd())}, text));
     LONGSPAN_TRY(ask(DirectoryMessage::kPublish, text, deadline).status());
     return listener;
   }
@@ -277,7 +278,11 @@ Result<UniqueId> make_unique_id(const std::optional<std::string>& key) {
     LONGSPAN_ASSIGN(secret, security::secret_from_environment());
   }
   LONGSPAN_ASSIGN(auto guard, security::Guard::open(secret));
-  LONGSPAN_ASSIGN(Fd listener, listen_on_port(0));
+  PortRange ports;
+  if (const auto range = env::get("LONGSPAN_PORT_RANGE")) {
+    LONGSPAN_ASSIGN(ports, parse_port_range(*range));
+  }
+  LONGSPAN_ASSIGN(Fd listener, listen_on_port_of(ports));
   IdContents contents;
   contents.nonce = random_number();
   contents.port = local_address(listener.get()).port();

@@ -213,6 +213,8 @@ Result<std::shared_ptr<Job>> Job::join(const LaunchInfo& launch, const Options& 
   request.payload = me.encode();
   request.deadline = Clock::now() + job->timeout_;
   LONGSPAN_ASSIGN(request.guard, security::Guard::open(domain.key));
+  request.ports = {domain.ports.first, domain.ports.second};
+  if (domain.advertise_address != "none") request.advertise = domain.advertise_address;
   request.make_context = [&](std::span<const std::string> payloads) -> Result<std::string> {
     LONGSPAN_ASSIGN(const Context context, make_context(topology, options, payloads));
     return context.encode();

@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <string_view>
 
 #include "base/env.hpp"
 #include "base/log.hpp"
 #include "base/units.hpp"
+#include "bootstrap/socket.hpp"
 
 namespace longspan {
 namespace {
@@ -60,18 +60,8 @@ Status take_log_level(Options& options, const std::string& text) {
 
 Status take_ports(Options& options, const std::string& text) {
   if (options.ports) return {};
-  const auto port = [&text](std::size_t from, std::size_t to, std::uint16_t& out) {
-    const auto [end, error] = std::from_chars(text.data() + from, text.data() + to, out);
-    return error == std::errc() && end == text.data() + to && out != 0;
-  };
-  const std::size_t dash = std::min(text.find('-'), text.size());
-  std::pair<std::uint16_t, std::uint16_t> range;
-  const bool two = dash < text.size();
-  if (!port(0, dash, range.first) || (two && !port(dash + 1, text.size(), range.second)) || (two && range.second < range.first)) {
-    return Status(StatusCode::kInvalidArgument, "found '" + text + "', expected a port or a range of ports, e.g. 20000-20100");
-  }
-  if (!two) range.second = range.first;
-  options.ports = range;
+  LONGSPAN_ASSIGN(const bootstrap::PortRange range, bootstrap::parse_port_range(text));
+  options.ports = {range.first, range.last};
   return {};
 }
 
@@ -90,8 +80,8 @@ constexpr std::array kSettings{
     Setting{"LONGSPAN_ALGORITHM", "planned", "force one: name or name:variant", take_text<&Options::algorithm>},
     Setting{"LONGSPAN_TRANSPORTS", "all", "allow these only, comma-separated", take_transports},
     Setting{"LONGSPAN_TIMEOUT", "5min", "deadline of every operation", take_timeout},
-    Setting{"LONGSPAN_PORT_RANGE", "any", "ports to listen on for data, e.g. 20000-20100", take_ports},
-    Setting{"LONGSPAN_ADVERTISE", "as bound", "IP address that other ranks dial, where NAT changes it", take_text<&Options::advertise>},
+    Setting{"LONGSPAN_PORT_RANGE", "any", "ports to listen on, e.g. 20000-20100; three per rank", take_ports},
+    Setting{"LONGSPAN_ADVERTISE", "as bound", "IP address that others dial (NAT); none: they cannot", take_text<&Options::advertise>},
     Setting{"LONGSPAN_KEY", "", "the job's key: every connection proves it", take_text<&Options::key>},
     Setting{"LONGSPAN_KEY_FILE", "", "file with the job's key", take_text<&Options::key_file>},
     Setting{"LONGSPAN_ENCRYPT", "wan", "wan, all or none: what is encrypted where there is a key", take_encryption},

@@ -2,8 +2,11 @@
 
 #include <poll.h>
 #include <rapidcheck.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
+#include <string>
 #include <thread>
 
 #include "bootstrap/rendezvous.hpp"
@@ -140,4 +143,36 @@ TEST_CASE("a unique id holds the addresses that fit, and damage is noticed") {
 TEST_CASE("ranks are listed briefly") {
   CHECK(describe_ranks({}) == "");
   CHECK(describe_ranks({0, 1, 2, 5, 7, 8}) == "0-2 5 7-8");
+}
+
+TEST_CASE("rank 0 listens within its ports, and publishes the address that others dial") {
+  const std::uint16_t first = local_address(listen_on_port(0).value().get()).port();
+  const std::string path = "/tmp/longspan-meeting-" + std::to_string(::getpid());
+  const PortRange ports{first, static_cast<std::uint16_t>(std::min(65535, first + 50))};
+  std::vector<Fd> listeners;
+  for (int i = 0; i < 2; ++i) {  // the second finds the first port taken
+    auto place = file_place(path);
+    place->listen_within(ports, "192.0.2.7");
+    listeners.push_back(place->open(Clock::now() + std::chrono::seconds(5)).value());
+    const auto published = place->find(Clock::now() + std::chrono::seconds(5));
+    REQUIRE(published.ok());
+    CHECK(published->front().ip() == "192.0.2.7");
+    CHECK(published->front().port() >= ports.first);
+    CHECK(published->front().port() <= ports.last);
+    place->close();
+  }
+  CHECK(local_address(listeners[0].get()).port() != local_address(listeners[1].get()).port());
+  const std::uint16_t taken = local_address(listeners[0].get()).port();
+  const auto none = listen_on_port_of({taken, taken});
+  CHECK(none.status().code() == StatusCode::kResource);
+  CHECK(std::string(none.status().message()).find("LONGSPAN_PORT_RANGE") != std::string::npos);
+}
+
+TEST_CASE("a range of ports is one port or two in order") {
+  CHECK(parse_port_range("20000-20100")->last == 20100);
+  CHECK(parse_port_range("20000")->last == 20000);
+  for (const char* bad : {"", "-", "0", "1-", "-5", "5-4", "70000", "5-x", "1-2-3"}) {
+    INFO(bad);
+    CHECK_FALSE(parse_port_range(bad).ok());
+  }
 }
