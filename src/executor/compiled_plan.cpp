@@ -24,6 +24,7 @@ CompiledPlan::CompiledPlan(std::shared_ptr<const Plan> plan) : plan_(std::move(p
   successors_.resize(successors_begin_[steps]);
   std::vector<std::uint32_t> next(successors_begin_.begin(), successors_begin_.end() - 1);
   each_edge([&](std::uint32_t before, std::uint32_t after) { successors_[next[before]++] = after; });
+  for (const ScheduleChannel& channel : schedule.channels) host_only_ = host_only_ && channel.tier <= Tier::kHost;
   for (const Step& step : schedule.steps) {
     for (const Operand& operand : operands(step)) {
       if (operand.from_recv >= 0) ++view_readers_[static_cast<std::size_t>(operand.from_recv)];

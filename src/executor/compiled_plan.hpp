@@ -25,6 +25,8 @@ class CompiledPlan {
     return std::span(successors_).subspan(successors_begin_[id], successors_begin_[id + 1] - successors_begin_[id]);
   }
   std::uint32_t predecessors(std::uint32_t id) const { return predecessors_[id]; }
+  /// All its messages stay on the host.
+  bool host_only() const noexcept { return host_only_; }
   /// How many later operands read what this recv brings; its peer view is released after the last.
   std::uint32_t view_readers(std::uint32_t recv) const { return view_readers_[recv]; }
 
@@ -34,6 +36,7 @@ class CompiledPlan {
   std::vector<std::uint32_t> successors_begin_;
   std::vector<std::uint32_t> predecessors_;
   std::vector<std::uint32_t> view_readers_;
+  bool host_only_ = true;
 };
 
 }  // namespace longspan::executor

@@ -99,6 +99,7 @@ class Execution {
   void consumed_views(const Step& step, std::uint32_t slot);
   Bytes locate(const Slice& slice, const Slot& slot, std::uint32_t slot_index) const;
   const std::byte* operand_data(const Operand& operand, const Slot& slot, std::uint32_t slot_index);
+  bool larger_than_caches() const;
   Status lay_out_scratch(ScratchPool& pool);
   void measure_scratch();
   Instance& instance(std::uint32_t slot, std::uint32_t step) { return instances_[slot * plan_->step_count() + step]; }
@@ -114,6 +115,7 @@ class Execution {
   std::uint32_t next_chunk_ = 0;
   std::uint32_t running_ = 0;  // slots in use
   double divisor_ = 1;
+  bool past_cache_ = false;  // the output is far larger than caches, and no network card reads it from there
   std::vector<Slot> slots_;
   std::vector<Instance> instances_;
   std::vector<Instance*> ready_;  // a queue: [ready_head_, size)

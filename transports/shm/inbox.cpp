@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "shm/copy.hpp"
 #include "shm/outbox.hpp"
 
 namespace longspan::shm {
@@ -37,6 +38,7 @@ void Inbox::post(const spi::RecvRequest& request) {
   message.data = request.data;
   message.view_ok = request.view_ok;
   message.any_length = request.any_length;
+  message.past_cache = request.past_cache;
   message.wanted_digest = request.digest;
   message.context = request.context;
   if (message.to_pool) return;  // delivered once it is there
@@ -249,7 +251,9 @@ bool Inbox::fetch(std::size_t& budget) {
     }
     const std::size_t bytes = std::min({kSlice, budget, message.length - message.fetched});
     bool good = true;
-    if (message.mapped != nullptr) {
+    if (message.mapped != nullptr && message.past_cache && !message.to_pool) {
+      copy_past_cache(target(message) + message.fetched, message.mapped + message.fetched, bytes);
+    } else if (message.mapped != nullptr) {
       std::memcpy(target(message) + message.fetched, message.mapped + message.fetched, bytes);
     } else {
       good = link_->memory.read(target(message) + message.fetched, message.address + message.fetched, bytes);

@@ -65,6 +65,7 @@ class Inbox {
     bool offered = false;  // else its bytes are in `pooled`
     bool view_ok = false;
     bool any_length = false;
+    bool past_cache = false;
     bool in_region = false;  // `address` counts from the start of one, which may not be mapped here
     bool to_pool = false;  // being fetched although nobody asked yet: its sender leaves
     std::span<std::byte> data;

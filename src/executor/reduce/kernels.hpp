@@ -16,6 +16,7 @@ struct Job {
   std::size_t count;
   double divisor;            ///< 1: none; floats only
   double factor;             ///< scale only
+  bool past_cache = false;   ///< dst is not read soon: written without bringing its old bytes into the cache
 };
 
 void reduce_integers(const Job& job);

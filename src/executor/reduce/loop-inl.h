@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "reduce/kernels.hpp"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -51,6 +52,8 @@ struct Plain {
   static auto load(Tag d, const std::byte* from) { return hn::LoadU(d, reinterpret_cast<const T*>(from)); }
   template <class V>
   static void store(Tag d, V v, std::byte* to) { hn::StoreU(v, d, reinterpret_cast<T*>(to)); }
+  template <class V>
+  static void stream(Tag d, V v, std::byte* to) { hn::Stream(v, d, reinterpret_cast<T*>(to)); }
 };
 
 // All operands of a vector's worth of elements meet in registers, so the pass over memory is a single one however many
@@ -77,11 +80,21 @@ HWY_INLINE void run_loop(const Job& job, Op op, Last last) {
       v3 = op(d, v3, Codec::load(d, next + 3 * lanes * Codec::kSize));
     }
     std::byte* to = job.dst + i * Codec::kSize;
+    if constexpr (requires { Codec::stream(d, v0, to); }) {
+      if (job.past_cache) {
+        Codec::stream(d, last(d, v0), to);
+        Codec::stream(d, last(d, v1), to + lanes * Codec::kSize);
+        Codec::stream(d, last(d, v2), to + 2 * lanes * Codec::kSize);
+        Codec::stream(d, last(d, v3), to + 3 * lanes * Codec::kSize);
+        continue;
+      }
+    }
     Codec::store(d, last(d, v0), to);
     Codec::store(d, last(d, v1), to + lanes * Codec::kSize);
     Codec::store(d, last(d, v2), to + 2 * lanes * Codec::kSize);
     Codec::store(d, last(d, v3), to + 3 * lanes * Codec::kSize);
   }
+  if (job.past_cache) hwy::FlushStream();  // before anyone is told that it is there
   alignas(64) std::byte padded[HWY_MAX_BYTES] = {};
   for (; i < job.count; i += lanes) {
     const std::size_t bytes = (job.count - i < lanes ? job.count - i : lanes) * Codec::kSize;

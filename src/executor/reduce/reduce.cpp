@@ -1,12 +1,15 @@
 #include "reduce/reduce.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 
 #include "reduce/kernels.hpp"
 
 namespace longspan::reduce {
 namespace {
+
+constexpr std::uintptr_t kCacheLine = 64;
 
 bool is_integer(DataType type) { return type <= DataType::kUint64; }
 
@@ -15,13 +18,16 @@ ReduceOp kernel_of(ReduceOp op) { return op == ReduceOp::kAvg || op == ReduceOp:
 }  // namespace
 
 void reduce(DataType type, ReduceOp op, void* dst, std::span<const void* const> operands, std::size_t count,
-            double post_scale_divisor) {
+            double post_scale_divisor, bool past_cache) {
   if (count == 0 || operands.empty()) return;
   if (operands.size() == 1 && post_scale_divisor == 1.0) {
     if (dst != operands[0]) std::memcpy(dst, operands[0], count * size_of(type));
     return;
   }
   Job job{type, kernel_of(op), static_cast<std::byte*>(dst), operands.data(), operands.size(), count, post_scale_divisor, 1.0};
+  // An operand's bytes are in the cache already.
+  job.past_cache = past_cache && reinterpret_cast<std::uintptr_t>(dst) % kCacheLine == 0 &&
+                   std::find(operands.begin(), operands.end(), dst) == operands.end();
   if (!is_integer(type)) return reduce_floats(job);
   if (post_scale_divisor == 1.0) return reduce_integers(job);
   // Integer quotients take a second pass over dst: block by block, so that it finds the sums in the first-level cache.
@@ -34,6 +40,7 @@ void reduce(DataType type, ReduceOp op, void* dst, std::span<const void* const> 
     job.dst = static_cast<std::byte*>(dst) + offset;
     job.operands = moved.data();
     job.count = std::min(kBlock, count - begin);
+    job.past_cache = false;
     reduce_integers(job);
   }
 }

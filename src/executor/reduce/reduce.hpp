@@ -22,9 +22,12 @@ namespace longspan::reduce {
 /// - kAvg and kPremulSum are plain sums here: the divisor is the last owner's, `scale` the first reader's.
 /// - One operand is copied as it is, unless there is a divisor.
 ///
+/// `past_cache` says that this is part of far more than caches hold: dst, where it is no operand and is aligned to a cache
+/// line, is then written without its old bytes being read first (as if by non-temporal stores, complete on return).
+///
 /// Cost: one pass over memory, whatever the number of operands.
 void reduce(DataType type, ReduceOp op, void* dst, std::span<const void* const> operands, std::size_t count,
-            double post_scale_divisor = 1.0);
+            double post_scale_divisor = 1.0, bool past_cache = false);
 
 /// dst[i] = src[i] * factor; `dst` may be `src`. Types narrower than fp64 multiply in fp32 and round once; integers
 /// multiply (wrapping) by the factor truncated and saturated to their type, as NCCL's premul-sum.

@@ -226,6 +226,28 @@ TEST_CASE("every narrow float passes through a kernel as the scalar conversion h
   });
 }
 
+TEST_CASE("a result written past the cache has the same bits", "[reduce]") {
+  for_each_instruction_set([] {
+    std::mt19937_64 random(5);
+    constexpr std::size_t kBytes = 40'000;
+    alignas(64) static std::byte a[kBytes], b[kBytes], cached[kBytes + 64], past[kBytes + 64];
+    for (std::size_t i = 0; i < kBytes; ++i) a[i] = static_cast<std::byte>(random() & 0x3f), b[i] = static_cast<std::byte>(random() & 0x3f);
+    const void* const operands[] = {a, b};
+    for (std::size_t type = 0; type < kDataTypeCount; ++type) {
+      const auto each = static_cast<DataType>(type);
+      for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{255}, kBytes / size_of(each)}) {
+        for (const std::size_t shift : {std::size_t{0}, std::size_t{8}}) {  // from a cache line's start, or not
+          std::memset(cached, 0x55, sizeof cached);
+          std::memset(past, 0x55, sizeof past);
+          reduce::reduce(each, ReduceOp::kSum, cached + shift, operands, count);
+          reduce::reduce(each, ReduceOp::kSum, past + shift, operands, count, 1.0, true);
+          if (std::memcmp(cached, past, sizeof past) != 0) FAIL(name_of(each) << " x " << count << " shifted by " << shift);
+        }
+      }
+    }
+  });
+}
+
 TEST_CASE("low precision rounds once, over all operands", "[reduce]") {
   // 256 + 1 + 1 is 258 in bf16, which has 8 bits; rounding after each addition would stay at 256.
   const std::vector<std::uint16_t> big(100, float_to_bfloat16(256.0F));

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -18,6 +19,7 @@
 #include <vector>
 
 #include "shm/bell.hpp"
+#include "shm/copy.hpp"
 #include "shm/heap.hpp"
 #include "shm/peer_memory.hpp"
 #include "shm/shared_memory.hpp"
@@ -239,4 +241,19 @@ TEST_CASE("a watched process is seen to die", "[shm]") {
   if (watched.valid()) CHECK(readable(watched.get(), 10'000));
   ::waitpid(child, nullptr, 0);
   CHECK_FALSE(watch_process(0).valid());
+}
+
+TEST_CASE("a copy past the cache is a copy, from anywhere to anywhere, and nothing else is written", "[shm]") {
+  CHECK(rc::check("any place and length", [] {
+    const auto length = *rc::gen::inRange<std::size_t>(0, 2000);
+    const auto from = *rc::gen::inRange<std::size_t>(0, 130);
+    const auto to = *rc::gen::inRange<std::size_t>(0, 130);
+    std::vector<std::byte> source(3000);
+    for (std::size_t i = 0; i < source.size(); ++i) source[i] = static_cast<std::byte>(i * 7 % 251 + 1);
+    std::vector<std::byte> target(3000, std::byte{0});
+    std::vector<std::byte> wanted = target;
+    std::copy_n(source.begin() + static_cast<long>(from), length, wanted.begin() + static_cast<long>(to));
+    copy_past_cache(target.data() + to, source.data() + from, length);
+    RC_ASSERT((target == wanted));
+  }));
 }
