@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <limits>
 
 namespace longspan::planner {
@@ -16,8 +17,8 @@ double buffer_margin(const Topology& topology, const WanLink& link, const CostPa
   if (!link.buffer_bytes) return parameters.deep_buffer_margin;
   const WanLink* back = topology.wan_link(link.to, link.from);
   const double rtt = link.latency.count() + (back ? back->latency.count() : link.latency.count());
-  const double half_bdp = link.bandwidth.bytes_per_second * rtt / 2;
-  return static_cast<double>(*link.buffer_bytes) >= half_bdp ? parameters.deep_buffer_margin
+  const double deep = link.bandwidth.bytes_per_second * std::min(rtt / 2, parameters.deep_buffer_seconds);
+  return static_cast<double>(*link.buffer_bytes) >= deep ? parameters.deep_buffer_margin
                                                              : parameters.shallow_buffer_margin;
 }
 

@@ -88,6 +88,8 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   const std::shared_ptr<Job>& shared_job() const noexcept { return job_; }
   Domain& domain() noexcept { return *domain_; }
 
+  /// Connects to the ranks in other regions that large collectives will need, so that those connections are warm by then.
+  void dial_ahead();
   /// Starts; `blocking` when the caller will drive it itself.
   std::shared_ptr<WorkState> start(const CollectiveCall& call, bool blocking);
   std::shared_ptr<WorkState> start_send(const void* data, std::size_t count, DataType type, int peer, std::uint32_t tag);

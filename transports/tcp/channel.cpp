@@ -5,7 +5,6 @@
 #include <sys/epoll.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 
 #include "tcp/endpoint.hpp"
@@ -17,7 +16,7 @@ using std::chrono::milliseconds;
 
 /// Without pacing: large enough that headers and system calls cost nothing.
 constexpr std::size_t kLargestFragment = std::size_t{256} << 10;
-constexpr std::size_t kSmallestFragment = std::size_t{32} << 10;
+constexpr std::size_t kSmallestFragment = std::size_t{16} << 10;
 /// What the express lane may send at once beside bulk data, and how much of the rate in the long run: little enough for
 /// the margin that plans leave. More than that goes over the other lanes, within their rate.
 constexpr double kExpressBurst = 64 << 10;
@@ -28,13 +27,11 @@ constexpr std::size_t kAckEvery = std::size_t{1} << 20;
 constexpr std::size_t kCopiedAtMost = std::size_t{64} << 20;
 /// How long after its first goodbye a peer's other lanes are waited for.
 constexpr milliseconds kLeavingTime{5000};
-constexpr milliseconds kWarmingTime{3000};
 /// How long a peer that we cannot dial may stay away.
 constexpr milliseconds kUnknownPeerPatience{3000};
 /// Rounds over the lanes before reading gets its turn again.
 constexpr int kFlushRounds = 8;
-
-std::array<std::byte, std::size_t{64} << 10> padding{};
+constexpr int kMostLanes = 128;
 
 }  // namespace
 
@@ -71,7 +68,8 @@ void TcpChannel::post_recv(const spi::RecvRequest& request) {
 
 double TcpChannel::lane_rate(const Lane& lane) const noexcept {
   // The express lane has an allowance instead (express_has_room): pacing would delay each message by the one before.
-  return &lane == express_ ? options_.rate_bytes_per_second : options_.rate_bytes_per_second / std::max(1, options_.lanes);
+  if (&lane == express_) return options_.rate_bytes_per_second;
+  return options_.rate_bytes_per_second / std::max(1, is_repair(lane) ? repair_lanes_ : options_.lanes);
 }
 
 void TcpChannel::set_rate(double bytes_per_second) {
@@ -124,7 +122,8 @@ void TcpChannel::start(const SocketAddress& address, const spi::ChannelOptions& 
   started_ = true;
   options_ = options;
   if (options_.lanes <= 0) options_.lanes = std::max(1, endpoint_.options().default_lanes);
-  options_.lanes = std::min(options_.lanes, static_cast<int>(wire::kMaxLanes) - 1);
+  options_.lanes = std::min(options_.lanes, kMostLanes);
+  plan_path();
   address_ = address;
   deadline_ = deadline;
   dialing_since_ = Clock::now();
@@ -132,14 +131,14 @@ void TcpChannel::start(const SocketAddress& address, const spi::ChannelOptions& 
   inbox_.set_peer_name(who());
   if (over()) return;
   outbox_.set_credit_bytes(
-      static_cast<std::int64_t>(std::max(endpoint_.options().eager_credit_bytes, 2 * options_.window_bytes)));
+      static_cast<std::int64_t>(std::max(endpoint_.options().eager_credit_bytes, (repeats() ? 4 : 2) * options_.window_bytes)));
   if (options_.window_bytes > 0) ack_every_ = std::clamp(options_.window_bytes / 4, kSmallestFragment, kAckEvery);
   set_rate(options_.rate_bytes_per_second);
   for (const auto& lane : lanes_) {  // that the peer dialed before
     if (lane->up()) set_silence_limit(lane->fd(), std::chrono::duration_cast<milliseconds>(patience_), options_.rtt);
   }
   const bool with_express = options_.lanes > 1 || options_.tier == Tier::kWan;
-  for (int i = 0; i < options_.lanes + (with_express ? 1 : 0); ++i) {
+  for (int i = 0; i < options_.lanes + repair_lanes_ + (with_express ? 1 : 0); ++i) {
     lanes_.push_back(std::make_unique<Lane>(*this, true, static_cast<std::uint16_t>(i)));
     dialers_.push_back(std::make_unique<Dialer>(*this, *lanes_.back()));
   }
@@ -170,6 +169,7 @@ void TcpChannel::on_lane_events(Lane& lane, std::uint32_t events) {
 
 bool TcpChannel::flush() {
   if (over()) return true;
+  refresh_models();
   bool more = true;
   const std::size_t start = next_lane_++;  // small messages spread over the lanes that are equally idle
   const auto write = [this](Lane& lane) {
@@ -192,6 +192,7 @@ bool TcpChannel::flush() {
     if (!more) more = settle_written();
   }
   start_vigil();
+  plan_repeats();
   return !more;
 }
 
@@ -251,9 +252,17 @@ bool TcpChannel::bulk_on_its_way() const noexcept {
   return outbox_.has_large() || std::any_of(lanes_.begin(), lanes_.end(), [](const auto& lane) { return lane->carries_bulk(); });
 }
 
+/// Not all of it was written yet.
+bool TcpChannel::sends_bulk() const noexcept {
+  return outbox_.has_large() || std::any_of(lanes_.begin(), lanes_.end(), [this](const auto& lane) {
+           return !lane->warming && lane.get() != express_ && !is_repair(*lane) && lane->log().unwritten() > 0;
+         });
+}
+
 /// While large messages are on their way, small ones and announcements are left to the express lane, as far as that may.
 bool TcpChannel::next_frame(Lane& lane, wire::Frame& frame, OutFrame& out) {
   if (!lane.dialed()) return inbox_.next_reply(frame);
+  if (is_repair(lane)) return next_repeat(lane, frame, out) || next_pad(lane, frame, out);
   Pull pull = &lane == express_ ? Pull::kSmall : Pull::kAny;
   const bool busy = express_ != nullptr && outbox_.has_urgent() && bulk_on_its_way();
   if (busy) {
@@ -315,42 +324,6 @@ Status TcpChannel::on_control(Lane& lane, const wire::Frame& frame) {
     default: break;
   }
   return {};
-}
-
-// ---- warming ----
-
-void TcpChannel::start_warming(Lane& lane) {
-  if (options_.tier != Tier::kWan || options_.window_bytes == 0 || &lane == express_) return;
-  lane.warming = true;
-  lane.warmed_bytes = 0;
-  warm_until_ = Clock::now() + kWarmingTime;
-}
-
-/// A discardable frame, when nothing else is to be sent and the congestion window is still small: slow start over a
-/// long link costs the first messages several round trips (1 MiB at 40 ms: 64 % of the link cold, 90 % warm).
-bool TcpChannel::next_pad(Lane& lane, wire::Frame& frame, OutFrame& out) {
-  if (!lane.warming || lane.log().unwritten() > 0) return false;
-  const double rate = lane_rate(lane);
-  const LaneInfo info = lane_info(lane.fd());
-  const double rtt = std::chrono::duration<double>(options_.rtt.count() > 0 ? options_.rtt : info.rtt).count();
-  const double window = static_cast<double>(options_.window_bytes) / options_.lanes;
-  const double target = rate > 0 ? 2 * rate * rtt : 2 * window;
-  if (static_cast<double>(info.congestion_window_bytes) >= target ||
-      static_cast<double>(lane.warmed_bytes) >= 2 * std::max(window, target) || Clock::now() >= warm_until_) {
-    lane.warming = false;
-    tune(lane);
-    return false;
-  }
-  // Half a millisecond of the lane's rate: real data, which goes first, never waits longer than that twice.
-  const std::size_t bytes =
-      rate > 0 ? std::clamp<std::size_t>(static_cast<std::size_t>(rate * 0.5e-3), 4096, padding.size()) : padding.size();
-  if (lane.warmed_bytes == 0) set_unsent_limit(lane.fd(), bytes);
-  lane.warmed_bytes += bytes;
-  frame.type = wire::FrameType::kPad;
-  frame.payload_bytes = static_cast<std::uint32_t>(bytes);
-  out.payload = padding.data();
-  out.payload_bytes = bytes;
-  return true;
 }
 
 }  // namespace longspan::tcp

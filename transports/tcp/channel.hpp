@@ -79,6 +79,24 @@ class TcpChannel final : public spi::Channel {
   /// Nothing is left to send, and what is sent waits for acknowledgements.
   bool last_to_send() const noexcept { return options_.tier != Tier::kWan && !outbox_.may_have_work(); }
 
+  /// Large messages for another region are on their way.
+  bool sends_far() const noexcept { return options_.tier == Tier::kWan && !over() && sends_bulk(); }
+
+  bool warms() const noexcept;
+
+  // Repeats (channel_repeats.cpp).
+  bool repeats() const noexcept { return repair_lanes_ > 0; }
+  Lane* accepted_lane(std::uint16_t index) const noexcept;
+  void repeat_began() noexcept { ++repeats_in_progress_; }
+  void repeat_ended() noexcept { --repeats_in_progress_; }
+  bool repeats_in_progress() const noexcept { return repeats_in_progress_ > 0; }
+  /// Frame `number` of `lane` has come: nobody need read a repeat of it.
+  void drop_repeats(std::uint16_t lane, std::uint64_t number) noexcept;
+  /// How much a lane may take from the others at once.
+  std::size_t batch_bytes() const noexcept {
+    return options_.rate_bytes_per_second > 0 ? fragment_bytes_ : kLargestBatch;
+  }
+
   // For its dialers.
   const SocketAddress& address() const noexcept { return address_; }
   void configure(int fd);
@@ -98,11 +116,13 @@ class TcpChannel final : public spi::Channel {
 
  private:
   enum class State : std::uint8_t { kOpen, kClosed, kBroken };
+  static constexpr std::size_t kLargestBatch = std::size_t{1} << 20;
 
   bool over() const noexcept { return state_ != State::kOpen; }
   double lane_rate(const Lane& lane) const noexcept;
   bool express_has_room() noexcept;
   bool bulk_on_its_way() const noexcept;
+  bool sends_bulk() const noexcept;
   void tune(Lane& lane);
   void take_over(Lane& lane, std::uint32_t generation);
   void lost(Lane& lane, Status why);
@@ -112,8 +132,17 @@ class TcpChannel final : public spi::Channel {
   void break_down(Status status);
   void close_lanes();
   void peer_gone(spi::CompletionKind kind, const Status& status);
+  bool is_repair(const Lane& lane) const noexcept {
+    return lane.dialed() && lane.index() >= options_.lanes && lane.index() < options_.lanes + repair_lanes_;
+  }
+  void plan_path();
+  void plan_repeats();
+  Duration time_to_send_rest() const;
+  bool next_repeat(Lane& lane, wire::Frame& frame, OutFrame& out);
+  void refresh_models();
   bool next_pad(Lane& lane, wire::Frame& frame, OutFrame& out);
   void start_warming(Lane& lane);
+  bool may_pad(const Lane& lane);
   bool settle_written();
   static Status refusal_of(const wire::Frame& frame);
   bool outstanding(const Lane& lane) const noexcept;
@@ -121,7 +150,6 @@ class TcpChannel final : public spi::Channel {
   void watch_over(Lane& lane, TimePoint now);
   bool give_up(Lane& lane, TimePoint now);
   std::string outage_of(const Lane& lane, TimePoint now) const;
-  Lane* accepted_lane(std::uint16_t index) const noexcept;
   Dialer& dialer_of(const Lane& lane) const noexcept { return *dialers_[lane.index()]; }
   std::string who() const;
   std::vector<std::uint16_t> missing_lanes(TimePoint now) const;
@@ -141,6 +169,10 @@ class TcpChannel final : public spi::Channel {
   std::vector<std::unique_ptr<Lane>> lanes_;      // never shrinks: events may still point to closed ones
   std::vector<std::unique_ptr<Dialer>> dialers_;  // of the dialed lanes, by index
   Lane* express_ = nullptr;  // one more than asked for, for small messages; nullptr: there is none
+  int repair_lanes_ = 0;          // more than asked for, for repeats; behind the first options_.lanes
+  std::uint32_t repeats_in_progress_ = 0;
+  TimePoint repeat_at_ = TimePoint::max();  // from then on, unless something else is to be sent
+  TimePoint models_due_{};
   double express_allowance_ = 0;  // bytes that may go over it now beside bulk data
   TimePoint express_refilled_{};
   std::size_t next_lane_ = 0;
@@ -161,6 +193,7 @@ class TcpChannel final : public spi::Channel {
   std::uint64_t expected_lanes_ = 0;  // what the peer's goodbye says
   TimePoint leaving_deadline_{};
   TimePoint warm_until_{};
+  TimePoint warm_again_at_ = TimePoint::max();  // another channel has its turn now
   std::uint64_t bytes_sent_ = 0;
   std::uint64_t bytes_received_ = 0;
   std::uint64_t reconnects_ = 0;

@@ -77,6 +77,7 @@ void TcpChannel::take_over(Lane& lane, std::uint32_t generation) {
   lane.vigil.heard = lane.heard();
   lane.vigil.acknowledged = lane.log().acknowledged();
   endpoint_.rewatch(lane.fd(), lane);
+  models_due_ = TimePoint{};
   start_warming(lane);
   tune(lane);
   endpoint_.mark_dirty(*this);
@@ -305,6 +306,14 @@ std::optional<TimePoint> TcpChannel::on_timer(TimePoint now) {
       watch_over(lane, now);
     }
     vigil_at_ = now + silence_limit() / 4;
+  }
+  if (repeat_at_ != TimePoint::max()) {
+    if (now >= repeat_at_) endpoint_.mark_dirty(*this);
+    if (now < repeat_at_) next = std::min(next, repeat_at_);
+  }
+  if (warm_again_at_ != TimePoint::max()) {
+    if (now >= std::exchange(warm_again_at_, now >= warm_again_at_ ? TimePoint::max() : warm_again_at_)) endpoint_.mark_dirty(*this);
+    next = std::min(next, warm_again_at_);
   }
   for (const auto& dialer : dialers_) {
     if (over()) return std::nullopt;

@@ -219,6 +219,15 @@ void TcpEndpoint::unwatch(int fd) noexcept {
   if (fd >= 0) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
 }
 
+bool TcpEndpoint::may_warm(TcpChannel& channel) {
+  if (warming_ != nullptr && warming_ != &channel && warming_->warms()) return false;
+  for (const auto& [peer, other] : channels_) {
+    if (other.get() != &channel && other->sends_far()) return false;
+  }
+  warming_ = &channel;
+  return true;
+}
+
 // ---- connections from others ----
 
 void TcpEndpoint::accept_all() {

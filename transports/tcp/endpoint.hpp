@@ -57,6 +57,9 @@ class TcpEndpoint final : public spi::Endpoint {
   void offer(TcpChannel& channel, std::uint16_t lane);
   /// Others cannot dial this endpoint, as far as is known (LONGSPAN_ADVERTISE=none): it calls them.
   bool unreachable() const noexcept { return unreachable_; }
+  /// Whether `channel` may send padding now: one at a time, and only while no other sends large messages to another
+  /// region, or all together would exceed the rates that each of them has.
+  bool may_warm(TcpChannel& channel);
   void warn_congestion_control(const std::string& name, bool asked);
 
  private:
@@ -110,6 +113,7 @@ class TcpEndpoint final : public spi::Endpoint {
   std::vector<Lane*> readable_;
   std::vector<Lane*> reading_;
   std::unique_ptr<std::byte[]> staging_;
+  TcpChannel* warming_ = nullptr;
   std::uint64_t refused_ = 0;
   bool warned_congestion_control_ = false;
   bool warned_accept_ = false;

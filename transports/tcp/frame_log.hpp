@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/clock.hpp"
 #include "base/containers.hpp"
 #include "tcp/outbox.hpp"
 #include "tcp/wire.hpp"
@@ -20,6 +21,8 @@ struct OutFrame {
   BufferPool::Buffer owned;        ///< a copy of the payload, once its source was let go
   bool counted = false;            ///< numbered, and kept until acknowledged
   bool written = false;            ///< the kernel had all of it at least once
+  bool repeated = false;           ///< another lane carries it too
+  TimePoint written_at{};          ///< or taken, while it is not written entirely
 
   std::size_t bytes() const noexcept { return wire::kHeaderBytes + payload_bytes; }
 };
@@ -71,12 +74,16 @@ class FrameLog {
     return acknowledged_ == count;
   }
   /// Writing starts again with the first frame that is not acknowledged. What belonged to the lost connection goes.
-  void rewind() {
+  template <class LetGo>
+  void rewind(LetGo let_go) {
     std::size_t kept = 0;
     unwritten_bytes_ = 0;
     for (std::size_t i = 0; i < size_; ++i) {
       OutFrame& frame = (*this)[i];
-      if (!frame.counted) continue;
+      if (!frame.counted) {
+        let_go(frame);
+        continue;
+      }
       unwritten_bytes_ += frame.bytes();
       if (kept != i) std::swap((*this)[kept], frame);
       ++kept;

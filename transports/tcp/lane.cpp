@@ -18,13 +18,15 @@ constexpr std::size_t kFramesPerWrite = 32;
 constexpr std::size_t kBulk = std::size_t{16} << 10;
 /// Small frames that are kept before the other side is asked to acknowledge them, and replies.
 constexpr std::size_t kUnaskedFrames = 64;
+/// Repeats of one lane's frames that come before them.
+constexpr std::size_t kMostRepeats = 65536;
 
 }  // namespace
 
 bool Lane::attach(Connection connection, std::uint64_t peer_received, std::span<const std::byte> greeting) {
   lose();
   if (!acknowledge(peer_received)) return false;
-  log_.rewind();
+  log_.rewind([this](OutFrame& frame) { let_go(frame); });
   connection_ = std::move(connection);
   state_ = State::kUp;
   writable = true;
@@ -42,8 +44,9 @@ void Lane::lose() noexcept {
   readable = writable = hung_up = warming = false;
   ack_due_ = heartbeat_due_ = false;
   greeting_bytes_ = greeting_written_ = front_written_ = 0;
-  if (landing_active_) channel_.abandon(landing_);
-  landing_active_ = bulk_ = false;
+  drop_landing();
+  payload_ = Payload::kPadding;
+  bulk_ = false;
   payload_left_ = partial_bytes_ = 0;
 }
 
@@ -112,7 +115,8 @@ bool Lane::add_frame() {
   out.payload = nullptr;
   out.payload_bytes = 0;
   out.message = nullptr;
-  out.written = false;
+  out.written = out.repeated = false;
+  if (channel_.repeats()) out.written_at = Clock::now();
   wire::Frame frame;
   if (!next_frame(frame, out)) return false;
   out.counted = wire::is_counted(frame.type);
@@ -124,7 +128,9 @@ bool Lane::add_frame() {
 }
 
 void Lane::fill() {
-  while (log_.unwritten() < kFramesPerWrite && log_.unwritten_bytes() < kWriteBatch && add_frame()) {
+  // No more than it can send soon: what it has taken, no other lane can take.
+  const std::size_t batch = std::min(kWriteBatch, channel_.batch_bytes());
+  while (log_.unwritten() < kFramesPerWrite && log_.unwritten_bytes() < batch && add_frame()) {
   }
 }
 
@@ -178,6 +184,7 @@ void Lane::retire(std::size_t written) {
     written -= left;
     front_written_ = 0;
     OutFrame& frame = log_.wrote();
+    if (channel_.repeats()) frame.written_at = Clock::now();
     channel_.count_sent(frame.payload_bytes);
     const bool first = !std::exchange(frame.written, true);
     if (first && frame.message != nullptr) channel_.written(frame);
@@ -265,9 +272,58 @@ void Lane::land(std::size_t bytes) noexcept {
 }
 
 void Lane::finish_payload() {
-  if (!std::exchange(landing_active_, false)) return;
-  channel_.landed(landing_);
+  switch (std::exchange(payload_, Payload::kPadding)) {
+    case Payload::kPadding: return;
+    case Payload::kRepeat: return finish_repeat();
+    case Payload::kCame: came_otherwise_.erase(received_); break;
+    case Payload::kData:
+      if (channel_.repeats_in_progress()) channel_.drop_repeats(index_, received_);
+      channel_.landed(landing_);
+      break;
+  }
   counted_frame_came();
+}
+
+// ---- repeats ----
+
+/// What is read into landing_ is no longer wanted there.
+void Lane::drop_landing() noexcept {
+  if (payload_ == Payload::kRepeat) channel_.repeat_ended();
+  if (payload_ == Payload::kData || payload_ == Payload::kRepeat) channel_.abandon(landing_);
+  target_ = nullptr;
+}
+
+void Lane::finish_repeat() {
+  channel_.repeat_ended();
+  Lane* const original = channel_.accepted_lane(repeated_lane_);
+  if (original == nullptr || original->has_come(repeated_number_)) return channel_.abandon(landing_);
+  original->came_otherwise(repeated_number_);
+  if (channel_.repeats_in_progress()) channel_.drop_repeats(repeated_lane_, repeated_number_);
+  channel_.landed(landing_);
+}
+
+void Lane::came_otherwise(std::uint64_t number) {
+  came_otherwise_.insert(number);
+  if (number != received_ || payload_ != Payload::kData) return;
+  drop_landing();
+  payload_ = Payload::kCame;
+}
+
+void Lane::drop_repeat(std::uint16_t lane, std::uint64_t number) noexcept {
+  if (payload_ != Payload::kRepeat || repeated_lane_ != lane || repeated_number_ != number) return;
+  drop_landing();
+  payload_ = Payload::kPadding;
+}
+
+OutFrame* Lane::latest_unrepeated(TimePoint since, std::uint64_t& number) noexcept {
+  number = log_.next_number();
+  for (std::size_t i = log_.size(); i-- > 0;) {
+    OutFrame& frame = log_[i];
+    if (frame.counted) --number;
+    if (frame.written_at < since) return nullptr;
+    if (frame.counted && !frame.repeated && frame.payload_bytes > 0) return &frame;
+  }
+  return nullptr;
 }
 
 /// A counted frame has had its effect, all of it: from now on a replay would be a duplicate.
@@ -307,7 +363,7 @@ bool Lane::on_header(std::span<const std::byte, wire::kHeaderBytes> header) {
     fail(Status(StatusCode::kInternal, fmt::format("received {}", wire::describe(error))));
     return false;
   }
-  const bool data_side = frame.type == wire::FrameType::kData || frame.type == wire::FrameType::kRts || frame.type == wire::FrameType::kPad;
+  const bool data_side = wire::brings_data(frame.type) || frame.type == wire::FrameType::kRts || frame.type == wire::FrameType::kPad;
   const bool reply_side = frame.type == wire::FrameType::kCts || frame.type == wire::FrameType::kCredit;
   if (dialed_ ? data_side : reply_side) {
     fail(Status(StatusCode::kInternal, "received a frame that belongs to the other direction"));
@@ -328,10 +384,29 @@ bool Lane::on_header(std::span<const std::byte, wire::kHeaderBytes> header) {
 bool Lane::on_frame(const wire::Frame& frame) {
   Status status;
   switch (frame.type) {
-    case wire::FrameType::kData:
+    case wire::FrameType::kRepeat: {
+      repeated_lane_ = wire::lane_of_repeated(frame.number);
+      const Lane* original = channel_.accepted_lane(repeated_lane_);
+      if (original == nullptr || payload_left_ == 0) return true;
+      repeated_number_ = wire::number_of_repeated(frame.number, original->received_);
+      if (original->has_come(repeated_number_) || original->came_otherwise_.size() >= kMostRepeats) return true;
       status = channel_.begin(frame, landing_);
       if (!status.ok()) break;
-      landing_active_ = true;
+      payload_ = Payload::kRepeat;
+      channel_.repeat_began();
+      target_ = landing_.target;
+      bulk_ = frame.payload_bytes >= kBulk;
+      return true;
+    }
+    case wire::FrameType::kData:
+      if (came_otherwise_.contains(received_)) {
+        payload_ = Payload::kCame;
+        if (payload_left_ == 0) finish_payload();
+        return true;
+      }
+      status = channel_.begin(frame, landing_);
+      if (!status.ok()) break;
+      payload_ = Payload::kData;
       target_ = landing_.target;
       bulk_ = frame.payload_bytes >= kBulk;
       if (payload_left_ == 0) finish_payload();
@@ -365,7 +440,8 @@ void Lane::forget(std::uint64_t comm) {
     // The header is promised to the peer, or may be: what it announces must follow, from memory that stays.
     if (frame.message != nullptr && frame.message->id.comm == comm) channel_.copy(frame);
   }
-  if (landing_active_ && landing_.comm == comm && landing_.message != nullptr) {
+  const bool lands = payload_ == Payload::kData || payload_ == Payload::kRepeat;
+  if (lands && landing_.comm == comm && landing_.message != nullptr) {
     channel_.abandon(landing_);
     target_ = nullptr;
   }

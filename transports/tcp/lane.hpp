@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <unordered_set>
 
 #include "base/clock.hpp"
 #include "longspan/status.hpp"
@@ -107,6 +108,15 @@ class Lane final : public EventSink {
   } vigil;
   std::uint64_t heard() const noexcept { return heard_; }
 
+  /// Frames of this lane that a repeat brought before them.
+  bool has_come(std::uint64_t number) const noexcept { return number < received_ || came_otherwise_.contains(number); }
+  /// A repeat of frame `number` came entirely: whatever this lane still reads of it is dropped.
+  void came_otherwise(std::uint64_t number);
+  /// Drops what it reads of the repeat of frame `number` of `lane`, which has come.
+  void drop_repeat(std::uint16_t lane, std::uint64_t number) noexcept;
+  /// The latest frame taken or written since `since` that may be repeated; nullptr: none. `number` is its number.
+  OutFrame* latest_unrepeated(TimePoint since, std::uint64_t& number) noexcept;
+
   // Warm-up: discardable frames until the congestion window is large enough.
   bool warming = false;
   std::uint64_t warmed_bytes = 0;
@@ -128,6 +138,8 @@ class Lane final : public EventSink {
   void land(std::size_t bytes) noexcept;
   void finish_payload();
   void counted_frame_came();
+  void finish_repeat();
+  void drop_landing() noexcept;
   Outcome fail(Status status);
   Outcome fail_errno(const char* what, int error);
 
@@ -161,7 +173,15 @@ class Lane final : public EventSink {
   bool ack_wanted_ = false;      // by the frame whose payload comes
   std::size_t payload_left_ = 0;
   std::byte* target_ = nullptr;  // nullptr: drop the payload
-  bool landing_active_ = false;  // the payload belongs to landing_ (else it is padding)
+  enum class Payload : std::uint8_t {
+    kPadding,
+    kData,     // into landing_
+    kCame,     // of a counted frame whose repeat came before
+    kRepeat,   // into landing_, unless the original is quicker
+  } payload_ = Payload::kPadding;
+  std::uint16_t repeated_lane_ = 0;
+  std::uint64_t repeated_number_ = 0;
+  std::unordered_set<std::uint64_t> came_otherwise_;
   Landing landing_;
   bool bulk_ = false;            // the last payload was large, so the next may be: read no part of it into staging
   std::array<std::byte, wire::kHeaderBytes> partial_{};

@@ -10,13 +10,16 @@
 #include <sys/ioctl.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <string_view>
 
+#include "base/fd.hpp"
 #include "base/log.hpp"
 
 namespace longspan::tcp {
@@ -179,6 +182,22 @@ void set_unsent_limit(int fd, std::size_t bytes) {
 
 bool set_congestion_control(int fd, const std::string& name) {
   return ::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name.data(), static_cast<socklen_t>(name.size())) == 0;
+}
+
+bool can_use_congestion_control(const std::string& name) {
+  const Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  return fd.valid() && set_congestion_control(fd.get(), name);
+}
+
+bool restart_congestion_control(int fd) {
+  std::array<char, 16> name{};  // TCP_CA_NAME_MAX
+  socklen_t length = name.size();
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name.data(), &length) != 0 || std::string_view(name.data()) != "bbr") return true;
+  tcp_info info{};
+  length = sizeof info;
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0 || info.tcpi_ca_state != TCP_CA_Open) return false;
+  // Setting what is set already does nothing; reno is in every kernel and allowed to everybody.
+  return !set_congestion_control(fd, "reno") || set_congestion_control(fd, "bbr");
 }
 
 void set_silence_limit(int fd, std::chrono::milliseconds patience, std::chrono::nanoseconds rtt) {

@@ -61,6 +61,10 @@ void set_no_delay(int fd);
 void set_unsent_limit(int fd, std::size_t bytes);
 /// The congestion control named `name`, when this kernel has it; false otherwise.
 bool set_congestion_control(int fd, const std::string& name);
+bool can_use_congestion_control(const std::string& name);
+/// A connection under BBR forgets its model of the path, except the least RTT and its congestion window. False: it is
+/// repairing a loss now, try again.
+bool restart_congestion_control(int fd);
 /// Ends a connection whose other side is silent, a few seconds after it should have answered, so that it can be replaced
 /// well within `patience`; asks an idle one whether it is there (which also keeps NATs from forgetting it).
 void set_silence_limit(int fd, std::chrono::milliseconds patience, std::chrono::nanoseconds rtt);

@@ -41,7 +41,7 @@ WireError check_lengths(const Frame& frame) noexcept {
     return frame.payload_bytes <= kMaxFragment ? WireError::kNone : WireError::kPayloadLength;
   }
   if (frame.message_bytes > kMaxMessage) return WireError::kMessageLength;
-  if (frame.type != FrameType::kData) {
+  if (!brings_data(frame.type)) {
     return frame.payload_bytes == 0 ? WireError::kNone : WireError::kPayloadLength;
   }
   if (frame.payload_bytes > kMaxFragment) return WireError::kPayloadLength;

@@ -52,8 +52,11 @@ enum class FrameType : std::uint8_t {
   kHeartbeat,  ///< asks for an ACK
   kAck,        ///< `message_bytes` counted frames of the other side came on this lane
   kResume,     ///< the answer to a HELLO of a later generation: `message_bytes` counted frames came before
+  kRepeat,     ///< a DATA that another lane carries too; `number` is `name_of_repeated` of that one
 };
-inline constexpr std::uint8_t kLastFrameType = static_cast<std::uint8_t>(FrameType::kResume);
+inline constexpr std::uint8_t kLastFrameType = static_cast<std::uint8_t>(FrameType::kRepeat);
+/// DATA and REPEAT bring a fragment of a message.
+constexpr bool brings_data(FrameType type) noexcept { return type == FrameType::kData || type == FrameType::kRepeat; }
 
 constexpr bool is_counted(FrameType type) noexcept { return type <= FrameType::kGoodbye; }
 
@@ -71,6 +74,18 @@ enum class Refusal : std::uint64_t {
   kKeyNeeded,    ///< the job has a key, and the dialer none
   kNotEncrypted, ///< the dialer's settings do not encrypt this connection, those here want it
 };
+
+/// A lane and the last 24 bits of a frame's number on it: repeats follow so soon that these tell which.
+constexpr std::uint32_t name_of_repeated(std::uint16_t lane, std::uint64_t number) noexcept {
+  return std::uint32_t{lane} << 24 | static_cast<std::uint32_t>(number & 0xffffff);
+}
+constexpr std::uint16_t lane_of_repeated(std::uint32_t name) noexcept { return static_cast<std::uint16_t>(name >> 24); }
+/// The number nearest to `near` that has this name.
+constexpr std::uint64_t number_of_repeated(std::uint32_t name, std::uint64_t near) noexcept {
+  constexpr std::uint64_t kSpan = std::uint64_t{1} << 24;
+  const std::uint64_t ahead = ((name & (kSpan - 1)) - near) & (kSpan - 1);
+  return ahead < kSpan / 2 || near + ahead < kSpan ? near + ahead : near + ahead - kSpan;
+}
 
 struct Frame {
   FrameType type = FrameType::kData;

@@ -31,6 +31,8 @@ TwoEnds::TwoEnds(const Settings& settings) {
     options.tier = settings.tier;
     options.window_bytes = settings.window;
     options.rate_bytes_per_second = settings.rate;
+    options.loss = settings.loss;
+    options.rtt = settings.rtt;
     options.peer_name = end == &a ? "peer b" : "peer a";
     const Proxy& proxy = end == &a ? *to_b : *to_a;
     const std::string direct = (end == &a ? b : a).endpoint->address();

@@ -32,6 +32,8 @@ struct Settings {
   Tier tier = Tier::kSite;
   std::size_t window = 0;
   double rate = 0;
+  double loss = 0;
+  std::chrono::milliseconds rtt{0};
   bool proxied = true;  ///< else they reach each other directly
   std::string key;      ///< of both ...
   std::optional<std::string> key_of_b;  ///< ... unless b has this one
