@@ -30,15 +30,16 @@ Status take_text(Options& options, const std::string& text) {
   return {};
 }
 
-Status take_transports(Options& options, const std::string& text) {
-  if (options.transports) return {};
+template <std::optional<std::vector<std::string>> Options::*Field>
+Status take_list(Options& options, const std::string& text) {
+  if (options.*Field) return {};
   std::vector<std::string> names;
   for (std::size_t at = 0; at <= text.size();) {
     const std::size_t comma = std::min(text.find(',', at), text.size());
     if (comma > at) names.push_back(text.substr(at, comma - at));
     at = comma + 1;
   }
-  options.transports = std::move(names);
+  options.*Field = std::move(names);
   return {};
 }
 
@@ -78,10 +79,11 @@ constexpr std::array kSettings{
     Setting{"LONGSPAN_TOPOLOGY", "", "topology file; rank 0's is used everywhere", take_text<&Options::topology_file>},
     Setting{"LONGSPAN_HOST", "the hostname", "which [[host]] of the topology this rank is on", take_text<&Options::host>},
     Setting{"LONGSPAN_ALGORITHM", "planned", "force one: name or name:variant", take_text<&Options::algorithm>},
-    Setting{"LONGSPAN_TRANSPORTS", "all", "allow these only, comma-separated", take_transports},
+    Setting{"LONGSPAN_TRANSPORTS", "all", "allow these only, comma-separated", take_list<&Options::transports>},
     Setting{"LONGSPAN_TIMEOUT", "5min", "deadline of every operation", take_timeout},
     Setting{"LONGSPAN_PORT_RANGE", "any", "ports to listen on, e.g. 20000-20100; three per rank", take_ports},
     Setting{"LONGSPAN_ADVERTISE", "as bound", "IP address that others dial (NAT); none: they cannot", take_text<&Options::advertise>},
+    Setting{"LONGSPAN_NICS", "as routed", "IP addresses of this host's network cards to use together", take_list<&Options::nics>},
     Setting{"LONGSPAN_KEY", "", "the job's key: every connection proves it", take_text<&Options::key>},
     Setting{"LONGSPAN_KEY_FILE", "", "file with the job's key", take_text<&Options::key_file>},
     Setting{"LONGSPAN_ENCRYPT", "wan", "wan, all or none: what is encrypted where there is a key", take_encryption},

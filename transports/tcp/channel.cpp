@@ -118,13 +118,15 @@ void TcpChannel::forget(std::uint64_t comm) {
   inbox_.forget(comm);
 }
 
-void TcpChannel::start(const SocketAddress& address, const spi::ChannelOptions& options, TimePoint deadline) {
+void TcpChannel::start(std::vector<SocketAddress> addresses, const spi::ChannelOptions& options, TimePoint deadline) {
   started_ = true;
   options_ = options;
   if (options_.lanes <= 0) options_.lanes = std::max(1, endpoint_.options().default_lanes);
-  options_.lanes = std::min(options_.lanes, kMostLanes);
   plan_path();
-  address_ = address;
+  // Every network card of both sides gets a part.
+  options_.lanes = std::max({options_.lanes, static_cast<int>(addresses.size()), static_cast<int>(endpoint_.nics().size())});
+  options_.lanes = std::min(options_.lanes, kMostLanes);
+  addresses_ = std::move(addresses);
   deadline_ = deadline;
   dialing_since_ = Clock::now();
   patience_ = std::max(Duration(0), deadline_ - dialing_since_);

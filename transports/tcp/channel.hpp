@@ -34,7 +34,7 @@ class TcpChannel final : public spi::Channel {
   // For the endpoint.
   TcpEndpoint& endpoint() const noexcept { return endpoint_; }
   bool started() const noexcept { return started_; }
-  void start(const SocketAddress& address, const spi::ChannelOptions& options, TimePoint deadline);
+  void start(std::vector<SocketAddress> addresses, const spi::ChannelOptions& options, TimePoint deadline);
   /// Whether a connection with this HELLO has a place here. Where it has none, `refusal` is what to answer; nothing,
   /// where a later connection took the place.
   bool accepts(const wire::Hello& hello, std::optional<wire::Refusal>& refusal) const;
@@ -98,7 +98,12 @@ class TcpChannel final : public spi::Channel {
   }
 
   // For its dialers.
-  const SocketAddress& address() const noexcept { return address_; }
+  const SocketAddress& address() const noexcept { return addresses_.front(); }
+  /// Where attempt `attempt` for lane `lane` goes: lanes are spread over the peer's network cards, and a repeated attempt
+  /// tries the next one.
+  const SocketAddress& address_for(std::uint16_t lane, std::uint32_t attempt) const noexcept {
+    return addresses_[(lane + attempt) % addresses_.size()];
+  }
   void configure(int fd);
   /// What its connections prove the job's key with.
   security::Introduction introduction() const;
@@ -161,7 +166,7 @@ class TcpChannel final : public spi::Channel {
   State state_ = State::kOpen;
   Status over_status_;
   spi::ChannelOptions options_;
-  SocketAddress address_;
+  std::vector<SocketAddress> addresses_{1};  // of the peer, one per network card
   TimePoint deadline_{};   // of the first connections
   Duration patience_;      // with a lost connection
   TimePoint dialing_since_{};

@@ -114,12 +114,13 @@ void TcpChannel::answered(Lane& lane, Connection connection, std::uint32_t gener
 }
 
 void TcpChannel::dial_failed(Lane& lane, int error) {
-  // Before the first connection a refusal means little: ranks start at different times. Afterwards nobody listens any
-  // more, so the process is gone.
-  if (error != ECONNREFUSED || !reached_ || lane.state() == Lane::State::kNew || over()) return;
+  // Before its port was reached a refusal means little: ranks start at different times, and firewalls refuse, too.
+  // Afterwards nobody listens any more, so the process is gone.
+  if (error != ECONNREFUSED || !reached_ || over()) return;
   if (peer_leaving_ || endpoint_.closing()) return end_lane(lane);
-  const std::string why = lane.lost_why.ok() ? "silence" : std::string(lane.lost_why.message());
-  break_down(Status(StatusCode::kPeerLost, fmt::format("{}, and nobody listens at {} any more: its process is gone", why, address_.to_string())));
+  const std::string_view silent = lane.state() == Lane::State::kNew ? "it ended while it was dialed" : "silence";
+  const std::string why(lane.lost_why.ok() ? silent : lane.lost_why.message());
+  break_down(Status(StatusCode::kPeerLost, fmt::format("{}, and nobody listens at {} any more: its process is gone", why, address().to_string())));
 }
 
 // ---- accepted ----
@@ -205,9 +206,9 @@ std::string TcpChannel::outage_of(const Lane& lane, TimePoint now) const {
   const std::string tried = fmt::format("{} attempts, the last one: {}", dialer.attempts(),
                                         dialer.last_error() != 0 ? std::strerror(dialer.last_error()) : "no answer");
   if (lane.state() == Lane::State::kNew) {
-    return fmt::format("cannot be reached at {}: {} in {:.1f} s", address_.to_string(), tried, seconds_between(dialing_since_, now));
+    return fmt::format("cannot be reached at {}: {} in {:.1f} s", address().to_string(), tried, seconds_between(dialing_since_, now));
   }
-  const std::string which = fmt::format("connection {} of {} to {}", lane.index() + 1, dialers_.size(), address_.to_string());
+  const std::string which = fmt::format("connection {} of {} to {}", lane.index() + 1, dialers_.size(), address().to_string());
   if (lane.up()) return fmt::format("{} has been silent for {:.1f} s; to replace it: {}", which, seconds_between(lane.vigil.quiet_since, now), tried);
   return fmt::format("{} was lost {:.1f} s ago ({}); to replace it: {}", which, seconds_between(lane.lost_at, now), lane.lost_why.message(), tried);
 }

@@ -49,19 +49,20 @@ void Dialer::stop() noexcept {
 }
 
 void Dialer::attempt() {
-  const SocketAddress& address = channel_.address();
-  Fd fd(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  there_ = channel_.address_for(lane_.index(), attempts_);
+  Fd fd(::socket(there_.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   ++attempts_;
   if (!fd.valid()) return failed(errno);
   connection_ = Connection(std::move(fd));
   channel_.configure(connection_.fd());
+  channel_.endpoint().bind_to_nic(connection_.fd(), there_.family(), lane_.index() + attempts_ - 1);
   state_ = State::kConnecting;
   const bool first = lane_.state() == Lane::State::kNew;
   generation_ = first ? 0 : generation_ + 1;
   // A first connection may take its time: the kernel repeats by itself, and ranks start at different times.
   const Duration patience = std::max<Duration>(std::min<Duration>(kConnectTime * attempts_, kLongestConnectTime), channel_.silence_limit());
   next_ = first ? TimePoint::max() : Clock::now() + patience;
-  if (::connect(connection_.fd(), address.get(), address.length) != 0 && errno != EINPROGRESS) return failed(errno);
+  if (::connect(connection_.fd(), there_.get(), there_.length) != 0 && errno != EINPROGRESS) return failed(errno);
   channel_.endpoint().watch(connection_.fd(), *this);
   channel_.endpoint().request_timer(next_);
 }
@@ -114,8 +115,8 @@ void Dialer::on_events(std::uint32_t /*events*/) {
 bool Dialer::met_itself() const {
   SocketAddress local;
   local.length = sizeof local.storage;
-  return ::getsockname(connection_.fd(), local.get(), &local.length) == 0 && local.length == channel_.address().length &&
-         local.to_string() == channel_.address().to_string();
+  return ::getsockname(connection_.fd(), local.get(), &local.length) == 0 && local.length == there_.length &&
+         local.to_string() == there_.to_string();
 }
 
 void Dialer::connected() {

@@ -6,6 +6,7 @@
 #include "base/clock.hpp"
 #include "tcp/connection.hpp"
 #include "tcp/event_sink.hpp"
+#include "tcp/socket_options.hpp"
 #include "tcp/wire.hpp"
 
 namespace longspan::tcp {
@@ -64,6 +65,7 @@ class Dialer final : public EventSink {
   Lane& lane_;
   State state_ = State::kIdle;
   Connection connection_;
+  SocketAddress there_;  // what it dials
   std::uint32_t generation_ = 0;  // of the connection that it makes
   TimePoint next_{};
   TimePoint greeted_at_{};

@@ -57,7 +57,11 @@ Result<std::unique_ptr<spi::Endpoint>> TcpEndpoint::open(const spi::EndpointOpti
 }
 
 Status TcpEndpoint::listen() {
-  const bool any = options_.bind_address.empty();
+  for (const std::string& nic : options_.nics) {
+    LONGSPAN_ASSIGN(const SocketAddress parsed, make_address(nic, 0));
+    nics_.push_back(parsed);
+  }
+  const bool any = options_.bind_address.empty() || nics_.size() > 1;
   SocketAddress wanted;
   bool dual = any;
   if (any) {
@@ -89,6 +93,12 @@ Status TcpEndpoint::listen() {
                                                              : options_.bind_address;
   LONGSPAN_ASSIGN(const SocketAddress advertised, make_address(ip, bound.port()));
   address_ = advertised.to_string();
+  if (!options_.advertise_address.empty() || nics_.empty()) return {};
+  address_.clear();
+  for (SocketAddress nic : nics_) {
+    nic.set_port(bound.port());
+    address_ += (address_.empty() ? "" : ",") + nic.to_string();
+  }
   return {};
 }
 
@@ -108,13 +118,30 @@ bool TcpEndpoint::listen_on_free_port(SocketAddress wanted) {
   return false;
 }
 
+void TcpEndpoint::bind_to_nic(int fd, int family, std::size_t turn) const noexcept {
+  if (nics_.size() < 2) return;
+  const SocketAddress& nic = nics_[turn % nics_.size()];
+  // The port is chosen when the connection is made, so that two lanes may have the same one to different places.
+  const int on = 1;
+  ::setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+  if (nic.family() == family && ::bind(fd, nic.get(), nic.length) != 0) {
+    log::debug("tcp: cannot dial from {}: errno {}", nic.to_string(), errno);
+  }
+}
+
 Result<spi::Channel*> TcpEndpoint::connect(spi::PeerId peer, std::string_view peer_address,
                                            const spi::ChannelOptions& options, TimePoint deadline) {
   if (closing_) return Status(StatusCode::kAborted, "tcp: the endpoint is closed");
-  LONGSPAN_ASSIGN(const SocketAddress address, parse_address(peer_address));
+  std::vector<SocketAddress> addresses;
+  for (std::size_t at = 0; at <= peer_address.size();) {
+    const std::size_t comma = std::min(peer_address.find(',', at), peer_address.size());
+    LONGSPAN_ASSIGN(const SocketAddress one, parse_address(peer_address.substr(at, comma - at)));
+    addresses.push_back(one);
+    at = comma + 1;
+  }
   auto& channel = channels_[peer];
   if (channel == nullptr) channel = std::make_unique<TcpChannel>(*this, peer);
-  if (!channel->started()) channel->start(address, options, deadline);
+  if (!channel->started()) channel->start(std::move(addresses), options, deadline);
   return channel.get();
 }
 

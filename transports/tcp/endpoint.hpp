@@ -55,6 +55,10 @@ class TcpEndpoint final : public spi::Endpoint {
   }
   /// Calls `channel`'s peer and offers the connection for lane `lane` of that side; nothing comes of it if it is not wanted.
   void offer(TcpChannel& channel, std::uint16_t lane);
+  /// Of this host, to be used together; empty: as routes say.
+  const std::vector<SocketAddress>& nics() const noexcept { return nics_; }
+  /// Makes what `fd` dials leave by network card `turn`, counted round.
+  void bind_to_nic(int fd, int family, std::size_t turn) const noexcept;
   /// Others cannot dial this endpoint, as far as is known (LONGSPAN_ADVERTISE=none): it calls them.
   bool unreachable() const noexcept { return unreachable_; }
   /// Whether `channel` may send padding now: one at a time, and only while no other sends large messages to another
@@ -100,6 +104,7 @@ class TcpEndpoint final : public spi::Endpoint {
   spi::EndpointOptions options_;
   std::shared_ptr<const security::Guard> guard_;  // shared as guards are made: this is its only owner here
   std::string address_;
+  std::vector<SocketAddress> nics_;
   Shared shared_;
   Fd epoll_;
   Fd listener_;

@@ -15,7 +15,7 @@ constexpr std::chrono::seconds kOfferTime{10};
 }  // namespace
 
 void TcpEndpoint::offer(TcpChannel& channel, std::uint16_t lane) {
-  const SocketAddress& address = channel.address();
+  const SocketAddress& address = channel.address_for(lane, 0);
   Fd fd(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return;
   channel.configure(fd.get());

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "longspan/status.hpp"
 #include "longspan/types.hpp"
@@ -51,6 +52,7 @@ struct EndpointOptions {
   std::string advertise_address; ///< IP literal that peers dial, where it is not the one to listen on (NAT); empty: the same
   std::uint16_t first_port = 0;  ///< listens on the first free port from here ...
   std::uint16_t last_port = 0;   ///< ... to here; 0: any port
+  std::vector<std::string> nics; ///< IP literals of this host's network cards to use together; empty: as routes say
   std::string key;               ///< the job's secret, which every connection proves; empty: there is none
   Encryption encryption = Encryption::kWan;  ///< of what follows the proof, between hosts
 };

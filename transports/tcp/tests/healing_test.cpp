@@ -198,6 +198,7 @@ TEST_CASE("past the deadline the error names the peer, the way and what was trie
     exchange.post_rest();
     REQUIRE(ends.drive([&] { return ends.to_b->faults_done() == 1; }));
     ends.to_b->swallow_new(true);
+    ends.to_a->swallow_new(true);  // or the other side would dial, and heal it
     const TimePoint struck = Clock::now();
     REQUIRE(ends.drive([&] { return !ends.a.broken.empty(); }));
     CHECK(Clock::now() - struck < settings.patience + seconds(1));
@@ -209,6 +210,7 @@ TEST_CASE("past the deadline the error names the peer, the way and what was trie
     CHECK(text.find("attempts") != std::string::npos);
     // The other side is told when it is reached again, or comes to its own deadline.
     ends.to_b->swallow_new(false);
+    ends.to_a->swallow_new(false);
     REQUIRE(ends.drive([&] { return !ends.b.broken.empty(); }));
     CHECK(ends.settle());
   }

@@ -18,13 +18,15 @@ TwoEnds::TwoEnds(const Settings& settings) {
     options.eager_credit_bytes = settings.credit;
     options.key = end == &b ? settings.key_of_b.value_or(settings.key) : settings.key;
     if (end == &b && settings.b_unreachable) options.advertise_address = "none";
+    options.nics = end == &b ? settings.nics_of_b : settings.nics_of_a;
     options.encryption = end == &b ? settings.encryption_of_b.value_or(settings.encryption) : settings.encryption;
     auto opened = TcpEndpoint::open(options);
     if (!opened.ok()) throw std::runtime_error(opened.status().to_string());
     end->endpoint = std::move(opened).value();
   }
-  to_b = std::make_unique<Proxy>((settings.reflected ? a : b).endpoint->address());
-  to_a = std::make_unique<Proxy>(a.endpoint->address());
+  const auto first_of = [](const End& end) { return end.endpoint->address().substr(0, end.endpoint->address().find(',')); };
+  to_b = std::make_unique<Proxy>(first_of(settings.reflected ? a : b));
+  to_a = std::make_unique<Proxy>(first_of(a));
   for (End* end : {&a, &b}) {
     spi::ChannelOptions options;
     options.lanes = settings.lanes;

@@ -40,6 +40,8 @@ struct Settings {
   Encryption encryption = Encryption::kWan;
   std::optional<Encryption> encryption_of_b;
   bool reflected = false;  ///< what a dials leads back to a
+  std::vector<std::string> nics_of_a;
+  std::vector<std::string> nics_of_b;
   bool b_unreachable = false;  ///< and b knows it
 };
 
