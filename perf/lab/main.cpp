@@ -126,6 +126,10 @@ Result<int> run(const Arguments& arguments) {
     LONGSPAN_ASSIGN(auto traffic, network.traffic(static_cast<int>(r)));
     report.regions.push_back(traffic);
   }
+  for (std::size_t i = 0; i < report.wan.uplinks.size(); ++i) {
+    const int region = network.delayed_uplinks()[i / 2].region;
+    report.regions[static_cast<std::size_t>(region)].dropped_packets += report.wan.uplinks[i].dropped_packets;
+  }
   tree.kill_all();
   LONGSPAN_TRY(write_report(arguments, topology, report));
   if (report.exit_code != 0) return report.exit_code;

@@ -91,7 +91,24 @@ std::string Network::uplink(const Group& group, const std::string& below, const 
       below, above, tag, options_.mtu);
 }
 
-Status Network::build_router(int region) const {
+/// Its bridge alone; its two ends come later.
+std::string Network::delayed_uplink(const Group& group, int region, const std::string& below, const std::string& above,
+                                    const std::string& tag) {
+  const char* const kind = tag.front() == 'k' ? "rack" : "site";
+  delayed_.push_back({region, fmt::format("{} {}", kind, group.name), *group.uplink, group.uplink_latency, "u" + tag,
+                      "d" + tag, below, above});
+  return fmt::format(
+      "link add {0} mtu {1} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\nlink set {0} up\n", below,
+      options_.mtu);
+}
+
+Status Network::attach(const DelayedUplink& uplink) const {
+  return router(uplink.region)
+      .ip(fmt::format("link set {0} mtu {4} master {1} up\nlink set {2} mtu {4} master {3} up\n", uplink.below,
+                      uplink.bridge_below, uplink.above, uplink.bridge_above, options_.mtu));
+}
+
+Status Network::build_router(int region) {
   const Namespace& space = router(region);
   const bool v6 = addresses_[0].v6;
   LONGSPAN_TRY(set_router_sysctls(space, v6));
@@ -104,13 +121,18 @@ Status Network::build_router(int region) const {
     const Group& site = topology_.sites[s];
     if (site.parent != region || !site.uplink) continue;
     const auto bridge = bridge_of_site(static_cast<int>(s));
-    links += uplink(site, bridge, "br0", fmt::format("s{}", s), &shaping);
+    const std::string tag = fmt::format("s{}", s);
+    links += site.uplink_latency >= kLeastUplinkLatency ? delayed_uplink(site, region, bridge, "br0", tag)
+                                                        : uplink(site, bridge, "br0", tag, &shaping);
   }
   for (std::size_t k = 0; k < topology_.racks.size(); ++k) {
     const Group& rack = topology_.racks[k];
     if (topology_.sites[at(rack.parent)].parent != region || !rack.uplink) continue;
     const auto bridge = bridge_of_rack(static_cast<int>(k));
-    links += uplink(rack, bridge, bridge_of_site(rack.parent), fmt::format("k{}", k), &shaping);
+    const std::string above = bridge_of_site(rack.parent);
+    const std::string tag = fmt::format("k{}", k);
+    links += rack.uplink_latency >= kLeastUplinkLatency ? delayed_uplink(rack, region, bridge, above, tag)
+                                                        : uplink(rack, bridge, above, tag, &shaping);
   }
   // What enters the region is what the router itself sends into the bridge; traffic inside does not pass here.
   const Group& group = topology_.regions[at(region)];
@@ -171,9 +193,11 @@ Status Network::make_namespaces() {
 void Network::note_omissions() {
   const auto check = [this](const std::vector<Group>& groups, const char* kind) {
     for (const Group& group : groups) {
-      if (group.uplink_latency.count() <= 0) continue;
-      omissions_.push_back(fmt::format("the latency of {} {}'s uplink ({:.0f} us) is not emulated, its bandwidth is",
-                                       kind, group.name, group.uplink_latency.count() * 1e6));
+      if (group.uplink_latency.count() <= 0 || group.uplink_latency >= kLeastUplinkLatency) continue;
+      omissions_.push_back(
+          fmt::format("the latency of {} {}'s uplink ({:.0f} us) is not emulated, its bandwidth is: the lab delays by "
+                      "{:.0f} us or more",
+                      kind, group.name, group.uplink_latency.count() * 1e6, kLeastUplinkLatency.count() * 1e6));
     }
   };
   check(topology_.racks, "rack");

@@ -15,11 +15,26 @@ struct NetworkOptions {
   int mtu = 9000;
 };
 
+/// An uplink's latency below this is not emulated: packets are looked at every 200 us.
+inline constexpr Latency kLeastUplinkLatency{0.0005};
+
 /// What crossed the network cards of one region's hosts, from the kernel's counters.
 struct RegionTraffic {
   std::uint64_t sent_bytes = 0;  ///< by all hosts, Ethernet headers included
   std::uint64_t received_bytes = 0;
   std::uint64_t dropped_packets = 0;  ///< by the queues of NICs and uplinks
+};
+
+/// An uplink of a rack or site with a delay: what connects two bridges of a region's router, for whoever carries the WAN.
+struct DelayedUplink {
+  int region = 0;
+  std::string name;  ///< "rack NAME" or "site NAME"
+  Bandwidth rate;
+  Latency latency{0};
+  std::string below;  ///< device to be made and attached, on the side of what is inside
+  std::string above;  ///< device on the other side
+  std::string bridge_below;
+  std::string bridge_above;
 };
 
 /// The part of an emulated topology that the kernel carries: a namespace per host, a router per region, and between
@@ -37,6 +52,11 @@ class Network {
   /// What the topology states and the lab does not emulate, one sentence each.
   const std::vector<std::string>& omissions() const noexcept { return omissions_; }
 
+  /// Uplinks that the kernel does not carry, because it cannot delay: their two devices are to be made, in
+  /// router(region), and then attached.
+  const std::vector<DelayedUplink>& delayed_uplinks() const noexcept { return delayed_; }
+  Status attach(const DelayedUplink& uplink) const;
+
   /// Brings up a router's `wan0` and sends the other regions' addresses through it. Call when the device exists.
   Status route_wan(int region) const;
   Result<RegionTraffic> traffic(int region) const;
@@ -46,13 +66,15 @@ class Network {
  private:
   Network(const Topology& topology, const NetworkOptions& options) : topology_(topology), options_(options) {}
   Status make_namespaces();
-  Status build_router(int region) const;
+  Status build_router(int region);
   Status build_host(int host) const;
   std::string bridge_of_rack(int rack) const;
   std::string bridge_of_site(int site) const;
   std::string limit(const std::string& device, Bandwidth rate) const;
   std::string uplink(const Group& group, const std::string& below, const std::string& above, const std::string& tag,
                      std::string* shaping) const;
+  std::string delayed_uplink(const Group& group, int region, const std::string& below, const std::string& above,
+                             const std::string& tag);
   std::string prefix(int host) const;
   bool reachable(int from_region, int to_region) const;
   void note_omissions();
@@ -63,6 +85,7 @@ class Network {
   std::vector<Namespace> hosts_;
   std::vector<Namespace> routers_;
   std::vector<std::string> omissions_;
+  std::vector<DelayedUplink> delayed_;
 };
 
 }  // namespace longspan::lab

@@ -82,15 +82,18 @@ void write_lengths(std::span<std::byte> packet, std::size_t length, const TrainL
 
 }  // namespace
 
-std::optional<PacketTrain> PacketTrain::parse(std::span<const std::byte> frame) {
-  if (frame.size() < kPrefix + kV4Header) return std::nullopt;
+std::optional<PacketTrain> PacketTrain::parse(std::span<const std::byte> frame, Framing framing) {
+  const std::size_t link = framing == Framing::kEthernet ? kEthernetHeader : 0;
+  if (frame.size() < kPrefix + link + kV4Header) return std::nullopt;
   OffloadHeader header{};
   std::memcpy(&header, frame.data(), sizeof header);
   PacketTrain train(frame);
+  train.layout_.prefix = static_cast<std::uint16_t>(kPrefix + link);
   const auto type = static_cast<std::uint8_t>(header.gso_type & ~kCongestionNotified);
   train.layout_.gso_type = type;
   if (type == kSingle) return train;
-  if (header.gso_size == 0 || !train.read_headers(header.csum_start, type)) return std::nullopt;
+  if (header.gso_size == 0 || header.csum_start < link) return std::nullopt;
+  if (!train.read_headers(static_cast<std::uint16_t>(header.csum_start - link), type)) return std::nullopt;
   train.layout_.segment = header.gso_size;
   const std::size_t payload = train.packet().size() - train.layout_.headers;
   train.packets_ =
@@ -112,7 +115,7 @@ bool PacketTrain::read_headers(std::uint16_t transport, std::uint8_t type) {
 }
 
 std::size_t PacketTrain::payload_bytes(std::uint32_t first, std::uint32_t count) const noexcept {
-  const std::size_t all = frame_.size() - kPrefix - layout_.headers;
+  const std::size_t all = frame_.size() - head_bytes();
   if (count == packets_) return all;
   return std::min(all, (std::size_t{first} + count) * segment()) - first * segment();
 }
@@ -129,14 +132,14 @@ void PacketTrain::write_head(std::uint32_t first, std::uint32_t count, std::span
   OffloadHeader header{};
   std::memcpy(&header, frame_.data(), sizeof header);
   header.flags = kNeedsChecksum;
-  header.hdr_len = layout_.headers;
+  header.hdr_len = static_cast<std::uint16_t>(head_bytes() - kPrefix);
   if (first > 0) header.gso_type = layout_.gso_type;
   if (count == 1) {
     header.gso_type = kSingle;
     header.gso_size = 0;
   }
   std::memcpy(out.data(), &header, sizeof header);
-  adjust_headers(first, count, out.subspan(kPrefix));
+  adjust_headers(first, count, out.subspan(layout_.prefix));
 }
 
 void PacketTrain::adjust_headers(std::uint32_t first, std::uint32_t count, std::span<std::byte> headers) const {
@@ -160,13 +163,13 @@ void PacketTrain::join(const TrainLayout& layout, std::span<std::byte> first, st
   OffloadHeader header{};
   std::memcpy(&header, first.data(), sizeof header);
   // A single packet has lost the mark that its first byte of flags still shows.
-  const auto packet = first.subspan(kPrefix);
+  const auto packet = first.subspan(layout.prefix);
   const std::size_t flags = layout.transport + kTcpFlags;
   const bool notified = !layout.udp && (byte_at(packet, flags) & kCwr) != 0;
   header.gso_type = static_cast<std::uint8_t>(layout.gso_type | (notified ? kCongestionNotified : 0));
   header.gso_size = layout.segment;
   std::memcpy(first.data(), &header, sizeof header);
-  if (!layout.udp) packet[flags] |= last[kPrefix + flags] & std::byte{kFinPsh};
+  if (!layout.udp) packet[flags] |= last[layout.prefix + flags] & std::byte{kFinPsh};
   write_lengths(packet, packet.size() + payload, layout);
 }
 

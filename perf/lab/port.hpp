@@ -7,8 +7,10 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
+#include "lab/packet_train.hpp"
 #include "longspan/status.hpp"
 
 namespace longspan::lab {
@@ -32,6 +34,7 @@ class PacketPort {
   /// Packets that the kernel dropped because they were not received in time: each makes a run invalid.
   virtual std::uint64_t kernel_drops() = 0;
   virtual std::string_view kind() const noexcept = 0;
+  virtual Framing framing() const noexcept { return Framing::kIp; }
 };
 
 /// Makes `wan0` in a router's namespace, which must outlive the port. kAuto takes TUN and, where /dev/net/tun may not
@@ -40,6 +43,8 @@ Result<std::unique_ptr<PacketPort>> open_port(PortKind kind, const Namespace& ro
 
 /// A TUN device: cheapest, needs /dev/net/tun.
 Result<std::unique_ptr<PacketPort>> open_tun_port(const Namespace& router, bool offload);
+/// A TAP device in a router's namespace, one end of an uplink between two of its bridges. Needs /dev/net/tun.
+Result<std::unique_ptr<PacketPort>> open_tap_port(const Namespace& router, const std::string& device, bool offload);
 /// A packet socket on the other end of a veth pair: needs nothing but the namespace, carries packets one by one.
 Result<std::unique_ptr<PacketPort>> open_packet_port(const Namespace& router, int mtu);
 

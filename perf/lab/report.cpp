@@ -102,7 +102,9 @@ std::vector<std::string> reasons_invalid(const Report& report) {
         fmt::format("the emulator lost {} packets that a link would have carried", report.wan.kernel_drops));
   }
   std::uint64_t overruns = 0;
-  for (const LinkCounters& link : report.wan.links) overruns += link.overrun_packets;
+  for (const auto* links : {&report.wan.links, &report.wan.uplinks}) {
+    for (const LinkCounters& link : *links) overruns += link.overrun_packets;
+  }
   if (overruns > 0) reasons.push_back(fmt::format("the emulator had no memory for {} packets", overruns));
   return reasons;
 }

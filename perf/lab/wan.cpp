@@ -1,7 +1,10 @@
 #include "lab/wan.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
 #include <thread>
 
@@ -15,10 +18,27 @@ std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 Duration to_duration(Latency latency) { return std::chrono::duration_cast<Duration>(latency); }
 
-/// For each region the worker that carries what leaves it: the busiest regions first, each to whoever has least.
-std::vector<std::size_t> share_out(const Topology& topology, std::size_t* workers) {
+/// A rack's uplink may be much faster than the cards of the hosts in it.
+constexpr double kMostOfUplink = kBytesPerSecondOfWorker / 2;
+
+/// What an uplink's queue holds: 10 ms, as a switch port might.
+LinkSettings settings_of(const DelayedUplink& uplink) {
+  LinkSettings settings;
+  settings.rate = uplink.rate;
+  settings.delay = to_duration(uplink.latency);
+  settings.buffer_bytes = static_cast<std::uint64_t>(std::max(1e6, uplink.rate.bytes_per_second * 0.010));
+  return settings;
+}
+
+/// For each region the worker that carries what leaves it, and its uplinks: the busiest regions first, each to whoever
+/// has least.
+std::vector<std::size_t> share_out(const Network& network, std::size_t* workers) {
+  const Topology& topology = network.topology();
   std::vector<double> rates(topology.regions.size(), 0);
   for (const WanLink& link : topology.wan) rates[at(link.from)] += link.bandwidth.bytes_per_second;
+  for (const DelayedUplink& uplink : network.delayed_uplinks()) {
+    rates[at(uplink.region)] += 2 * std::min(uplink.rate.bytes_per_second, kMostOfUplink);
+  }
   const double all = std::accumulate(rates.begin(), rates.end(), 0.0);
   const std::size_t cores = std::max(1U, std::thread::hardware_concurrency());
   *workers = std::clamp(static_cast<std::size_t>(std::ceil(all / kBytesPerSecondOfWorker)), std::size_t{1},
@@ -47,13 +67,13 @@ Result<std::unique_ptr<Wan>> Wan::create(const Network& network, WanOptions opti
   std::sort(options.changes.begin(), options.changes.end(),
             [](const LinkChange& a, const LinkChange& b) { return a.at < b.at; });
   std::unique_ptr<Wan> wan(new Wan(network, std::move(options)));
-  if (network.topology().regions.size() < 2) return wan;
-  LONGSPAN_TRY(wan->attach());
-  wan->make_workers();
+  if (network.topology().regions.size() > 1) LONGSPAN_TRY(wan->attach_regions());
+  LONGSPAN_TRY(wan->attach_uplinks());
+  if (!wan->report_.port.empty()) wan->make_workers();
   return wan;
 }
 
-Status Wan::attach() {
+Status Wan::attach_regions() {
   for (std::size_t r = 0; r < network_.topology().regions.size(); ++r) {
     const int region = static_cast<int>(r);
     LONGSPAN_ASSIGN(auto port,
@@ -63,6 +83,34 @@ Status Wan::attach() {
     ports_.push_back(std::move(port));
   }
   return {};
+}
+
+Status Wan::attach_uplinks() {
+  for (const DelayedUplink& uplink : network_.delayed_uplinks()) {
+    for (const std::string& device : {uplink.below, uplink.above}) {
+      auto port = open_tap_port(network_.router(uplink.region), device, options_.offload);
+      if (!port.ok()) {
+        return port.status().with_context(fmt::format(
+            "the latency of {}'s uplink needs a TAP device (without it, leave that latency out)", uplink.name));
+      }
+      uplink_ports_.push_back(std::move(port).value());
+    }
+    LONGSPAN_TRY(network_.attach(uplink));
+    if (report_.port.empty()) report_.port = uplink_ports_.back()->kind();
+  }
+  return {};
+}
+
+void Wan::add_uplink_routes(std::vector<WanRoute>* routes) {
+  for (std::size_t i = 0; i < network_.delayed_uplinks().size(); ++i) {
+    const LinkSettings settings = settings_of(network_.delayed_uplinks()[i]);
+    PacketPort* const below = uplink_ports_[2 * i].get();
+    PacketPort* const above = uplink_ports_[2 * i + 1].get();
+    for (const auto& [from, to] : {std::pair(below, above), std::pair(above, below)}) {
+      const std::uint64_t seed = options_.seed;  // nothing is lost at random
+      routes->push_back({routes->size(), from, to, WanRoute::kAnywhere, EmulatedLink(settings, settings, seed)});
+    }
+  }
 }
 
 std::vector<WanRoute> Wan::make_routes() {
@@ -81,21 +129,28 @@ std::vector<WanRoute> Wan::make_routes() {
       if (change.rate) ceiling.rate = std::max(ceiling.rate, *change.rate);
       if (change.delay) ceiling.delay = std::max(ceiling.delay, *change.delay);
     }
-    routes.push_back({i, link.from, link.to, ports_[at(link.to)].get(),
+    routes.push_back({i, ports_[at(link.from)].get(), ports_[at(link.to)].get(), link.to,
                       EmulatedLink(settings, ceiling, options_.seed * 1'000'003 + i)});
   }
+  add_uplink_routes(&routes);
   return routes;
 }
 
 void Wan::make_workers() {
   std::size_t workers = 0;
-  const std::vector<std::size_t> worker_of = share_out(network_.topology(), &workers);
-  std::vector<std::vector<WanPort>> ports(workers);
-  std::vector<std::vector<WanRoute>> routes(workers);
-  for (std::size_t region = 0; region < ports_.size(); ++region) {
-    ports[worker_of[region]].push_back({static_cast<int>(region), ports_[region].get()});
+  const std::vector<std::size_t> worker_of = share_out(network_, &workers);
+  std::map<const PacketPort*, std::size_t> reader;
+  std::vector<std::vector<PacketPort*>> ports(workers);
+  const auto read = [&](PacketPort* port, std::size_t region) {
+    reader[port] = worker_of[region];
+    ports[worker_of[region]].push_back(port);
+  };
+  for (std::size_t region = 0; region < ports_.size(); ++region) read(ports_[region].get(), region);
+  for (std::size_t i = 0; i < uplink_ports_.size(); ++i) {
+    read(uplink_ports_[i].get(), at(network_.delayed_uplinks()[i / 2].region));
   }
-  for (WanRoute& route : make_routes()) routes[worker_of[at(route.from)]].push_back(std::move(route));
+  std::vector<std::vector<WanRoute>> routes(workers);
+  for (WanRoute& route : make_routes()) routes[reader[route.from]].push_back(std::move(route));
   for (std::size_t i = 0; i < workers; ++i) {
     workers_.push_back(
         std::make_unique<WanWorker>(lookup_, std::move(ports[i]), std::move(routes[i]), options_.realtime));
@@ -113,7 +168,9 @@ void Wan::start_changes(TimePoint origin) {
 }
 
 WanReport Wan::stop() {
-  report_.links.resize(network_.topology().wan.size());
+  const std::size_t links = network_.topology().wan.size();
+  report_.links.resize(links);
+  report_.uplinks.resize(uplink_ports_.size());
   if (std::exchange(stopped_, true)) return report_;
   for (const auto& worker : workers_) worker->stop();
   for (const auto& worker : workers_) {
@@ -123,11 +180,16 @@ WanReport Wan::stop() {
     report_.kernel_drops += report.refused_packets;
     report_.core_share += report.core_share;
     report_.scheduling = report.scheduling;
-    for (const WanRoute& route : worker->routes()) report_.links[route.number] = route.link.counters();
+    for (const WanRoute& route : worker->routes()) {
+      LinkCounters& counters = route.number < links ? report_.links[route.number] : report_.uplinks[route.number - links];
+      counters = route.link.counters();
+    }
   }
   // All of them hear the same from the kernel.
   if (!workers_.empty()) report_.warnings = workers_.front()->report().warnings;
-  for (const auto& port : ports_) report_.kernel_drops += port->kernel_drops();
+  for (const auto* ports : {&ports_, &uplink_ports_}) {
+    for (const auto& port : *ports) report_.kernel_drops += port->kernel_drops();
+  }
   return report_;
 }
 

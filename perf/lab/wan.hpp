@@ -23,13 +23,14 @@ struct WanOptions {
 
 /// What the emulated WAN did. Valid after stop().
 struct WanReport {
-  std::vector<LinkCounters> links;  ///< as in Topology::wan
+  std::vector<LinkCounters> links;    ///< as in Topology::wan
+  std::vector<LinkCounters> uplinks;  ///< out and in, for each of Network::delayed_uplinks()
   Lateness lateness;
   std::uint64_t unroutable_packets = 0;  ///< for no host of the topology, or without a link
   std::uint64_t kernel_drops = 0;        ///< lost in front of or behind the emulator, which a real link would not do
   double core_share = 0;                 ///< CPU time of the emulator's threads over its wall time
   std::string scheduling;                ///< "SCHED_DEADLINE", "SCHED_FIFO" or "no real-time priority"
-  std::string port;                      ///< "tun" or "packet"; empty when there is no WAN
+  std::string port;                      ///< "tun" or "packet"; empty when nothing is emulated here
   std::vector<std::string> warnings;
 };
 
@@ -50,14 +51,17 @@ class Wan {
 
  private:
   Wan(const Network& network, WanOptions options);
-  Status attach();
+  Status attach_regions();
+  Status attach_uplinks();
   void make_workers();
   std::vector<WanRoute> make_routes();
+  void add_uplink_routes(std::vector<WanRoute>* routes);
 
   const Network& network_;
   const WanOptions options_;
   RegionLookup lookup_;
-  std::vector<std::unique_ptr<PacketPort>> ports_;  ///< by region
+  std::vector<std::unique_ptr<PacketPort>> ports_;  ///< by region, when there are several
+  std::vector<std::unique_ptr<PacketPort>> uplink_ports_;  ///< below and above each of Network::delayed_uplinks()
   std::vector<std::unique_ptr<WanWorker>> workers_;
   bool stopped_ = false;
   WanReport report_;

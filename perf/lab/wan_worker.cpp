@@ -73,7 +73,8 @@ std::size_t expected_bytes(const std::vector<WanRoute>& routes) {
 
 }  // namespace
 
-WanWorker::WanWorker(const RegionLookup& lookup, std::vector<WanPort> ports, std::vector<WanRoute> routes, bool realtime)
+WanWorker::WanWorker(const RegionLookup& lookup, std::vector<PacketPort*> ports, std::vector<WanRoute> routes,
+                     bool realtime)
     : lookup_(lookup),
       ports_(std::move(ports)),
       memory_(expected_bytes(routes)),
@@ -87,7 +88,7 @@ Status WanWorker::start() {
   wake_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!epoll_ || !wake_) return system_error("epoll_create1 or eventfd", errno);
   std::vector<int> fds{wake_.get()};
-  for (const WanPort& port : ports_) fds.push_back(port.port->fd());
+  for (const PacketPort* port : ports_) fds.push_back(port->fd());
   for (const int fd : fds) {
     epoll_event event{};
     event.events = EPOLLIN;
@@ -177,25 +178,26 @@ void WanWorker::wait_for_packets(TimePoint until) {
 
 WanWorker::Arrivals WanWorker::read_ports(TimePoint now, Duration lateness) {
   Arrivals arrivals = Arrivals::kNone;
-  for (const WanPort& port : ports_) {
+  for (PacketPort* const port : ports_) {
     for (int i = 0; i < kReadsPerRound; ++i) {
       TrainMemory::Block& block = memory_.next();
-      const std::size_t length = port.port->receive(block.bytes());
+      const std::size_t length = port->receive(block.bytes());
       if (length == 0) break;
       arrivals = std::max(arrivals, i + 1 < kReadsPerRound ? Arrivals::kSome : Arrivals::kMore);
-      offer(port.region, block, length, now, lateness);
+      offer(*port, block, length, now, lateness);
     }
   }
   return arrivals;
 }
 
-void WanWorker::offer(int region, TrainMemory::Block& block, std::size_t length, TimePoint now, Duration lateness) {
+void WanWorker::offer(PacketPort& port, TrainMemory::Block& block, std::size_t length, TimePoint now, Duration lateness) {
   const auto frame = std::span<const std::byte>(block.bytes()).first(length);
-  const auto train = PacketTrain::parse(frame);
-  const int to = train ? lookup_.destination_region(frame.subspan(PacketTrain::kPrefix)) : -1;
-  const auto route = std::find_if(routes_.begin(), routes_.end(), [region, to](const WanRoute& candidate) {
-    return candidate.from == region && candidate.to == to;
-  });
+  const auto train = PacketTrain::parse(frame, port.framing());
+  const int to = train && port.framing() == Framing::kIp
+                     ? lookup_.destination_region(frame.subspan(PacketTrain::kPrefix))
+                     : WanRoute::kAnywhere;
+  const auto is_for = [&port, to](const WanRoute& route) { return route.from == &port && route.to_region == to; };
+  const auto route = train ? std::find_if(routes_.begin(), routes_.end(), is_for) : routes_.end();
   if (route == routes_.end()) {
     ++report_.unroutable_packets;
     return;
@@ -205,7 +207,7 @@ void WanWorker::offer(int region, TrainMemory::Block& block, std::size_t length,
 
 void WanWorker::deliver(TimePoint now) {
   for (WanRoute& route : routes_) {
-    while (route.link.next_due() <= now) deliver_front(route.link, *route.port, now);
+    while (route.link.next_due() <= now) deliver_front(route.link, *route.to, now);
   }
 }
 
@@ -232,7 +234,7 @@ void WanWorker::deliver_front(EmulatedLink& link, PacketPort& port, TimePoint no
     report_.lateness.add_together(Clock::now() - record.due + record.read_lateness, record.packets,
                                   record.serialisation);
     const bool starts = pieces_.empty();
-    const auto bytes = starts ? record.bytes() : record.bytes().subspan(PacketTrain::kPrefix + record.layout.headers);
+    const auto bytes = starts ? record.bytes() : record.bytes().subspan(std::size_t{record.layout.prefix} + record.layout.headers);
     add_piece(bytes);
     add_piece(record.elsewhere);
     more += (starts ? 0 : bytes.size()) + record.elsewhere.size();

@@ -16,18 +16,15 @@
 
 namespace longspan::lab {
 
-/// Where packets of a region come from.
-struct WanPort {
-  int region = 0;
-  PacketPort* port = nullptr;
-};
-
-/// An emulated link and where its packets go.
+/// An emulated link, where its packets come from and where they go.
 struct WanRoute {
-  std::size_t number = 0;  ///< in Topology::wan
-  int from = 0;
-  int to = 0;
-  PacketPort* port = nullptr;
+  static constexpr int kAnywhere = -1;
+
+  std::size_t number = 0;  ///< in Topology::wan; behind them, two for each of Network::delayed_uplinks()
+  PacketPort* from = nullptr;
+  PacketPort* to = nullptr;
+  /// Of what its port has, it takes the IP packets for this region, or all frames.
+  int to_region = kAnywhere;
   EmulatedLink link;
 };
 
@@ -47,8 +44,8 @@ struct WorkerReport {
 /// It works in rounds at most every 200 us while packets flow, and blocks when nothing does: the ranks need the cores.
 class WanWorker {
  public:
-  /// Has to have a route's every `from` among its ports. What it refers to must outlive it.
-  WanWorker(const RegionLookup& lookup, std::vector<WanPort> ports, std::vector<WanRoute> routes, bool realtime);
+  /// Reads `ports`, among which is every route's `from`. What it refers to must outlive it.
+  WanWorker(const RegionLookup& lookup, std::vector<PacketPort*> ports, std::vector<WanRoute> routes, bool realtime);
   ~WanWorker();
   WanWorker(const WanWorker&) = delete;
   WanWorker& operator=(const WanWorker&) = delete;
@@ -70,7 +67,7 @@ class WanWorker {
   void run();
   void wake();
   Arrivals read_ports(TimePoint now, Duration lateness);
-  void offer(int region, TrainMemory::Block& block, std::size_t length, TimePoint now, Duration lateness);
+  void offer(PacketPort& port, TrainMemory::Block& block, std::size_t length, TimePoint now, Duration lateness);
   void deliver(TimePoint now);
   void deliver_front(EmulatedLink& link, PacketPort& port, TimePoint now);
   void add_piece(std::span<const std::byte> bytes);
@@ -81,7 +78,7 @@ class WanWorker {
   void take_realtime_priority();
 
   const RegionLookup& lookup_;
-  const std::vector<WanPort> ports_;
+  const std::vector<PacketPort*> ports_;
   TrainMemory memory_;  ///< before the links, which give it back what they hold when they go
   std::vector<WanRoute> routes_;
   const bool realtime_;

@@ -71,6 +71,29 @@ TEST_CASE("A region's uplink limits what crosses it, and its latency adds to the
   CHECK(arrivals[0].latency >= milliseconds(8));
 }
 
+TEST_CASE("The uplink of a rack or a site delays what crosses it, both ways, and nothing inside") {
+  const Lab lab = make_lab("version = 1\n" + host("a1", "region = \"eu\"\nsite = \"x\"\nrack = \"a\"\n") +
+                           host("a2", "region = \"eu\"\nsite = \"x\"\nrack = \"a\"\n") +
+                           host("b1", "region = \"eu\"\nsite = \"x\"\nrack = \"b\"\n") +
+                           host("c1", "region = \"eu\"\nsite = \"y\"\nrack = \"c\"\n") +
+                           "[[link]]\nof = \"a\"\nbandwidth = \"200 Mbit/s\"\nlatency = \"4 ms\"\n"
+                           "[[link]]\nof = \"y\"\nbandwidth = \"100 Mbit/s\"\nlatency = \"6 ms\"\n");
+  CHECK(lab.network->omissions().empty());
+  const auto latency = [&lab](int from, int to) {
+    Stream stream(lab, from, to);
+    REQUIRE(stream.send(100) == 0);
+    const auto arrivals = stream.receive(1, kSilence);
+    REQUIRE(arrivals.size() == 1);
+    return arrivals[0].latency;
+  };
+  CHECK(latency(0, 2) >= milliseconds(4));
+  CHECK(latency(2, 0) >= milliseconds(4));
+  CHECK(latency(0, 3) >= milliseconds(10));
+  CHECK(latency(0, 1) < milliseconds(4));
+  CHECK(throughput(lab, 0, 2, 200) == Approx(200).epsilon(kTolerance));
+  CHECK(throughput(lab, 3, 2, 100) == Approx(100).epsilon(kTolerance));
+}
+
 TEST_CASE("A latency that is not emulated is said to be missing") {
   const Lab lab = make_lab("version = 1\n" + host("a1", "region = \"eu\"\nsite = \"x\"\nrack = \"a\"\n") +
                            "[[link]]\nof = \"a\"\nbandwidth = \"200 Mbit/s\"\nlatency = \"50 us\"\n");
