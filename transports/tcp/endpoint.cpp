@@ -291,7 +291,9 @@ bool TcpEndpoint::prove(Stranger& stranger) {
   }
   if (progress != security::Session::Progress::kFailed) return false;
   const security::Failure failure = session->failure();
-  refuse(std::string(security::describe(failure)));
+  // One of ours that found another connection, or died, ends so, too.
+  if (failure == security::Failure::kNetwork) log::debug("tcp: a connection to {} ended in its handshake", address_);
+  else refuse(std::string(security::describe(failure)));
   if (failure != security::Failure::kNoKey) {
     drop_stranger(stranger);
     return false;
