@@ -12,8 +12,9 @@ using namespace std::chrono_literals;
 constexpr double kEnoughSeconds = 0.04;  // of a sample, below which it says nothing
 constexpr double kSlow = 0.95;           // of what is allowed arrives: less, and a queue, is congestion
 constexpr double kFullShare = 0.2;       // of what was allowed, for which a queue must have stood
+constexpr double kMuchSlower = 0.9;      // in two rounds: a link that carries less, and no matter of sharing
 constexpr double kVerySlow = 0.8;        // believed at once
-constexpr double kFollows = 0.97;        // of a higher rate arrives: the link carries it
+constexpr double kFollows = 0.95;        // of a higher rate arrives: the link carries it
 constexpr double kLossy = 0.02;          // as in BBRv2 (draft-cardwell-iccrg-bbr-congestion-control, BBRLossThresh)
 constexpr double kLossySlow = 0.9;
 constexpr double kPacketsToTell = 1000;
@@ -21,6 +22,7 @@ constexpr double kMargin = 0.98;         // of what arrived, so that no queue bu
 constexpr double kLeast = 0.02;
 constexpr double kNoLess = 0.85;         // of what was before a step that brought nothing
 constexpr double kDeepestCut = 0.5;      // at once: what a connection that has just begun delivers says little; more follows
+constexpr double kDeepestAgain = 0.65;   // a full queue in the other direction delays acknowledgements and slows BBR, too
 constexpr double kCreep = 0.97;
 constexpr int kCreepAfter = 4;           // rounds with a queue that did not slow us
 constexpr int kCreeps = 3;
@@ -71,9 +73,16 @@ void LinkEstimate::observe(const LinkSample& sample, TimePoint now) {
     const bool drained = queue_ <= high_queue() / 2;
     if (!drained && now < until_) return;
     if (drained) share_ = target_;
+    else contended_ = behind_queue >= kMuchSlower;
     return hold(now);
   }
-  if (congested) return cut(carried, now);
+  if (queue_ < high_queue() / 2) {
+    contended_ = false;
+    if (utilisation >= kSlow) clear_share_ = share_;
+  }
+  // Half is what one flow has beside another: with no more than that we do not give way to one that fills the buffer.
+  const bool sharing = contended_ && share_ <= clear_share_ / 2 && std::max(behind_queue, before) >= kMuchSlower;
+  if (congested && !sharing) return cut(carried, now);
   if (queued_rounds_ >= kCreepAfter) return creep(now);
   if (state_ == State::kClear || now < until_) return;
   if (state_ == State::kProbe) return probe_ended(std::max(utilisation, before), now);
@@ -94,10 +103,12 @@ void LinkEstimate::cut(double carried, TimePoint now) {
   const bool changed = carried < kLossySlow * share_;
   patience_ = state_ == State::kClear || (changed && state_ != State::kProbe) ? kLeastPatience : std::min(2 * patience_, kMostPatience);
   const double most = state_ == State::kProbe ? before_probe_ : share_;
-  target_ = std::max(kLeast, kMargin * std::clamp(carried, kDeepestCut * share_, most));
+  target_ = std::max(kLeast, kMargin * std::clamp(carried, (state_ == State::kDrain ? kDeepestAgain : kDeepestCut) * share_, most));
   // The queue is to be gone in about ten round trips, but nobody is to starve for it.
   const double drain = std::min(0.25, queue_ / (10 * std::max(rtt_, 0.02)));
-  share_ = std::max(kLeast, target_ * (1 - drain));
+  if (carried < kMuchSlower * share_) contended_ = false;
+  if (contended_) target_ = std::max(target_, std::min(share_, clear_share_ / 2));
+  share_ = std::max(kLeast, contended_ ? target_ : target_ * (1 - drain));
   slow_rounds_ = queued_rounds_ = 0;
   state_ = State::kDrain;
   until_ = now + round_trips(12);
@@ -142,11 +153,12 @@ void LinkEstimate::probe_ended(double utilisation, TimePoint now) {
     until_ = now + round_trips(kProbeRoundTrips / 2);  // BBR's ProbeRTT, or a sender that was held up: look again
     return;
   }
-  if (utilisation < kFollows) {
+  // Had the link been full before, the inverse of the step would arrive.
+  if (utilisation < std::min(kFollows, (1 + before_probe_ / share_) / 2)) {
     // Nothing says that the link is full (the sender may be slow, or BBR measures its round trip), but nothing says that
     // it carries more.
     share_ = std::max(kLeast, std::clamp(share_ * utilisation * kMargin, kNoLess * before_probe_, before_probe_));
-    patience_ = std::min(2 * patience_, kMostPatience);
+    patience_ = std::min(2 * patience_, kMostPatience / 2);
     return hold(now);
   }
   if (share_ >= 1) {

