@@ -82,6 +82,7 @@ const std::map<std::string, std::set<std::string>> kAllowed{
     {"perf/harness", {}},
     {"perf/collectives", {"harness"}},
     {"perf/train", {"harness"}},
+    {"perf/wan", {"harness"}},
     {"perf/compare", {}},
     {"bindings", {}},
     {"include", {"spi"}},
