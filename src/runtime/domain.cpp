@@ -164,7 +164,9 @@ void Domain::dispatch(spi::Completion& completion) {
       if (early.size() < kEarlyArrivals) early.push_back(std::move(completion));
       return;
     }
-    case spi::CompletionKind::kClosed: return;
+    case spi::CompletionKind::kClosed:
+      if (leases_ != nullptr) leases_->left(completion.peer);
+      return;
     case spi::CompletionKind::kBroken: {
       channels_.erase(completion.peer);
       ++channel_epoch_;

@@ -294,11 +294,19 @@ void LeaseDesk::lost(spi::PeerId peer) {
     auto& flows = links_[index].flows;
     std::erase_if(flows, [peer](const auto& each) { return each.first->peer() == peer; });
   }
+  left(peer);
+}
+
+void LeaseDesk::left(spi::PeerId peer) {
   const auto known = rank_of_peer_.find(peer);
   if (known == rank_of_peer_.end()) return;
-  if (steward()) {
-    for (std::uint32_t index = 0; index < links_.size(); ++index) {
-      if (!links_[index].claims.empty()) take_claim(index, known->second, {});
+  for (std::uint32_t index = 0; index < links_.size(); ++index) {
+    Link& link = links_[index];
+    if (steward()) {
+      if (!link.claims.empty()) take_claim(index, known->second, {});
+    } else if (known->second == steward_) {
+      link.fill = kUnlimited;
+      apply(link);
     }
   }
 }

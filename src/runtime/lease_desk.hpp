@@ -70,6 +70,8 @@ class LeaseDesk final : public Pollable {
   void completed(const spi::Completion& completion);
   /// The channel to a peer is gone, and all that pointed to it.
   void lost(spi::PeerId peer);
+  /// A peer has said goodbye: what it claimed is free, and from a steward nothing more will be heard.
+  void left(spi::PeerId peer);
 
   int wait_fd() const noexcept override { return -1; }
   void poll() override;
