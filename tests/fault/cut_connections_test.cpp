@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -67,7 +68,8 @@ int cut_connections(Cut how, int most) {
     } else {
       sockaddr nowhere{};
       nowhere.sa_family = AF_UNSPEC;  // tcp(7): dissolves the connection; the peer gets a RST
-      ::connect(fd, &nowhere, sizeof nowhere);
+      // Past the sanitizers: to them a second connect() makes a new file, behind the library's back. That is the point.
+      ::syscall(SYS_connect, fd, &nowhere, sizeof nowhere);
     }
   }
   return static_cast<int>(found.size());
