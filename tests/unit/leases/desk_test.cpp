@@ -103,8 +103,8 @@ class Region {
     }
   }
 
+  std::vector<PacedChannel> channels;  // before the domains, whose desks set their rates to the end
   std::vector<std::shared_ptr<Domain>> domains;
-  std::vector<PacedChannel> channels;
 };
 
 /// Virtual time, which only the test moves on.
