@@ -23,8 +23,8 @@ class PacedChannel final : public spi::Channel {
   void release_view(std::uint64_t /*view_token*/) override {}
   void set_rate(double bytes_per_second) override { rate = bytes_per_second; }
   spi::ChannelStats stats() const override { return seen; }
-  double rate = 0;
-  spi::ChannelStats seen;
+  std::atomic<double> rate{0};
+  spi::ChannelStats seen;  // under the lock of its Domain, whose thread looks at it
 };
 
 constexpr double kBudget = 1000;
@@ -63,11 +63,11 @@ class Region {
       const auto lock = domain.lock();
       domain.set_leases(std::make_unique<LeaseDesk>(domain, cluster, peers, r, std::vector<double>{kBudget}, now));
     }
-    channels.resize(static_cast<std::size_t>(ranks));
+    for (int r = 0; r < ranks; ++r) channels.push_back(std::make_unique<PacedChannel>());
   }
 
   LeasedFlow flow(int rank, double weight, double cap) { return {&channel(rank), 0, {weight, cap}}; }
-  PacedChannel& channel(int rank) { return channels[static_cast<std::size_t>(rank)]; }
+  PacedChannel& channel(int rank) { return *channels[static_cast<std::size_t>(rank)]; }
   void begin(int rank, const LeasedFlow& flow) {
     const auto lock = domains[static_cast<std::size_t>(rank)]->lock();
     domains[static_cast<std::size_t>(rank)]->leases()->begin(std::span(&flow, 1));
@@ -85,7 +85,7 @@ class Region {
         auto lock = domains[r]->lock();
         // Nobody waits for anything here, so the desk's timers run as they would in a rank that waits.
         domains[r]->drive_until(lock, [] { return false; }, Clock::now() + std::chrono::milliseconds(1));
-        all &= std::abs(channels[r].rate - rates[r]) < 1e-6;
+        all &= std::abs(channels[r]->rate - rates[r]) < 1e-6;
       }
       if (all) return true;
     }
@@ -103,7 +103,7 @@ class Region {
     }
   }
 
-  std::vector<PacedChannel> channels;  // before the domains, whose desks set their rates to the end
+  std::vector<std::unique_ptr<PacedChannel>> channels;  // before the domains, whose desks set their rates to the end
   std::vector<std::shared_ptr<Domain>> domains;
 };
 
@@ -188,6 +188,7 @@ TEST_CASE("A link that carries less than stated slows all ranks of the region, t
     clock.pass(milliseconds(5));
     delivered += 300 * 0.005;  // of the link's 600
     for (const int rank : {1, 2}) {
+      const auto lock = region.domains[static_cast<std::size_t>(rank)]->lock();
       spi::ChannelStats& seen = region.channel(rank).seen;
       const bool behind = region.channel(rank).rate > 301;
       seen.unsent_bytes = 1;
