@@ -20,8 +20,8 @@ struct TrainLayout {
   bool udp = false;
 };
 
-/// What a port gives and takes: the kernel's virtio_net_hdr, perhaps an Ethernet header, then an IP packet. With segmentation offload the "packet"
-/// stands for several of one flow, which share their headers: a train.
+/// What a port gives and takes: the kernel's virtio_net_hdr, perhaps an Ethernet header, then an IP packet. With
+/// segmentation offload the "packet" stands for several of one flow, which share their headers: a train.
 ///
 /// A view: the bytes belong to the caller. Carrying a train in one piece is what makes the lab fast; its packets keep
 /// their own bytes on the wire, and any run of them can be taken out as a train of its own.
