@@ -12,7 +12,7 @@ using std::chrono::seconds;
 TEST_CASE("a slow connection takes only what it can carry: the others lose less than a tenth", "[tcp][lanes]") {
   constexpr double kFast = 25e6;  // slow enough for any machine to keep up
   constexpr std::size_t kLanes = 4;
-  constexpr std::size_t kBytes = std::size_t{96} << 20;
+  constexpr std::size_t kBytes = std::size_t{192} << 20;
   Settings settings;
   settings.lanes = kLanes;
   TwoEnds ends(settings);
@@ -20,14 +20,18 @@ TEST_CASE("a slow connection takes only what it can carry: the others lose less 
   const Bytes data = pattern(kBytes, 1);
   Bytes got(kBytes);
   ends.receive(ends.b, 1, got);
+  const TimePoint begin = Clock::now();
   ends.send(ends.a, 1, data);
   REQUIRE(ends.settle());
   CHECK(got == data);
-  const std::size_t slow = ends.to_b->bytes(0, true);
-  // Carrying its bytes must take the slow one no longer than the others, at nine tenths of their speed, need for all.
-  INFO("the slow connection carried " << slow << " of " << kBytes << " bytes");
-  CHECK(slow > 0);
-  CHECK(static_cast<double>(slow) / (kFast / 10) <= static_cast<double>(kBytes) / ((kLanes - 1) * kFast) / 0.9);
+  CHECK(ends.to_b->bytes(0, true) > 0);
+  // Taken from the clock of this very transfer, so that a machine that cannot fill the fast ones does not fail it.
+  TimePoint others_done = begin;
+  for (std::size_t i = 1; i < kLanes; ++i) others_done = std::max(others_done, ends.to_b->last_passed(i, true));
+  const std::chrono::duration<double> tail = ends.to_b->last_passed(0, true) - others_done;
+  const std::chrono::duration<double> others = others_done - begin;
+  INFO("the slow connection carried " << ends.to_b->bytes(0, true) << " of " << kBytes << " bytes");
+  CHECK(tail.count() <= others.count() / 9);
 }
 
 TEST_CASE("small messages pass while every connection for bulk data stands still", "[tcp][lanes]") {

@@ -55,6 +55,11 @@ std::size_t Proxy::bytes(std::size_t connection, bool forward) const {
   return (forward ? links_[connection]->forward : links_[connection]->backward).passed;
 }
 
+TimePoint Proxy::last_passed(std::size_t connection, bool forward) const {
+  if (connection >= links_.size()) return {};
+  return (forward ? links_[connection]->forward : links_[connection]->backward).last;
+}
+
 void Proxy::accept_all() {
   while (listener_.valid()) {
     Fd client(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
@@ -172,6 +177,7 @@ bool Proxy::move(std::size_t index, bool forward) {
   if (sent <= 0) return any;
   way.begin += static_cast<std::size_t>(sent);
   way.passed += static_cast<std::size_t>(sent);
+  way.last = Clock::now();
   if (way.begin == way.buffer.size()) way.buffer.clear();
   return true;
 }

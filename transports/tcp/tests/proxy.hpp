@@ -52,12 +52,15 @@ class Proxy {
   std::size_t connections() const { return links_.size(); }
   std::size_t faults_done() const { return done_; }
   std::size_t bytes(std::size_t connection, bool forward) const;
+  /// When bytes last passed this way; the epoch when none did.
+  TimePoint last_passed(std::size_t connection, bool forward) const;
 
  private:
   struct Direction {
     std::vector<std::byte> buffer;
     std::size_t begin = 0;
     std::size_t passed = 0;
+    TimePoint last{};
     bool ended = false;
   };
   struct Link {
