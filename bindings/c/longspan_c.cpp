@@ -428,6 +428,9 @@ longspan_status_t longspan_link_stats(longspan_comm_t comm, longspan_link_stats_
       to.retransmits = link.retransmits;
       to.drops = link.drops;
       to.reconnects = link.reconnects;
+      to.observed_loss = link.observed_loss;
+      to.connections = link.connections;
+      to.repair_connections = link.repair_connections;
     }
     return LONGSPAN_OK;
   });

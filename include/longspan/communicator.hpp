@@ -70,6 +70,9 @@ struct LinkStats {
   std::uint64_t retransmits = 0;              ///< packets that were sent again
   std::uint64_t drops = 0;                    ///< packets that the network lost; the other retransmits were in vain
   std::uint64_t reconnects = 0;               ///< lost connections that were replaced
+  double observed_loss = 0;                   ///< share of packets, at random, as the rank that saw most says; 0: none
+  std::uint32_t connections = 0;              ///< that carry data to the other region now
+  std::uint32_t repair_connections = 0;       ///< and those that repeat the end of it (lossy links)
 };
 
 /// A group of ranks that communicate. Collective calls must be made by all ranks in the same order; calls on different

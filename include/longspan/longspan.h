@@ -136,6 +136,9 @@ typedef struct {
   uint64_t retransmits;
   uint64_t drops;       /* packets that the network lost */
   uint64_t reconnects;
+  double observed_loss;        /* share of packets, at random; 0: none was seen */
+  uint32_t connections;        /* that carry data now */
+  uint32_t repair_connections; /* that repeat the end of it (lossy links) */
 } longspan_link_stats_t;
 /* Every WAN link of the topology, in its order: fills at most `capacity` entries of `stats`, each with `size` set, and tells
  * in *count how many there are. stats may be NULL when capacity is 0. No communication. */

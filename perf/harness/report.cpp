@@ -156,14 +156,15 @@ void Report::print_groups(const Row& row) const {
 Status Report::gather_links(Communicator& comm) {
   if (!settings_.links) return {};
   links_ = comm.link_stats();
-  constexpr std::size_t kValues = 11;
+  constexpr std::size_t kValues = 14;
   const std::size_t each = links_.size() * kValues;
   std::vector<double> mine;
   for (const LinkStats& link : links_) {
     for (const double value : {static_cast<double>(link.bytes_sent), link.delivery_rate_bytes_per_second, link.leased_bytes_per_second,
                                static_cast<double>(link.rtt.count()), static_cast<double>(link.min_rtt.count()),
                                static_cast<double>(link.retransmits), static_cast<double>(link.reconnects), link.capacity_bytes_per_second,
-                               link.rate_bytes_per_second, static_cast<double>(link.queue_delay.count()), static_cast<double>(link.drops)}) {
+                               link.rate_bytes_per_second, static_cast<double>(link.queue_delay.count()), static_cast<double>(link.drops),
+                               link.observed_loss, static_cast<double>(link.connections), static_cast<double>(link.repair_connections)}) {
       mine.push_back(value);
     }
   }
@@ -187,6 +188,9 @@ Status Report::gather_links(Communicator& comm) {
       sum.reconnects += static_cast<std::uint64_t>(value[6]);
       sum.rate_bytes_per_second += value[8];
       sum.drops += static_cast<std::uint64_t>(value[10]);
+      sum.observed_loss = std::max(sum.observed_loss, value[11]);
+      sum.connections += static_cast<std::uint32_t>(value[12]);
+      sum.repair_connections += static_cast<std::uint32_t>(value[13]);
       if (value[0] <= 0) continue;  // knows nothing of this link
       // A queue that all share delays each: the one that waits least shows it.
       const std::chrono::nanoseconds queue(static_cast<std::int64_t>(value[9]));
@@ -203,16 +207,17 @@ Status Report::gather_links(Communicator& comm) {
 void Report::print_links() const {
   if (!settings_.links) return;
   fmt::print("# Links, all ranks together; rates are of IP packets, as they were while the link was last used:\n");
-  fmt::print("# {:>20} {:>16} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8} {:>11} {:>8} {:>10}\n", "link", "sent", "stated", "carries",
-             "rate", "used", "rtt min", "rtt now", "queued", "retransmits", "drops", "reconnects");
-  fmt::print("# {:>20} {:>16} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8} {:>11} {:>8} {:>10}\n", "", "(B)", "(Mbit/s)", "(Mbit/s)",
-             "(Mbit/s)", "(%)", "(ms)", "(ms)", "(ms)", "", "", "");
+  fmt::print("# {:>20} {:>16} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8} {:>11} {:>8} {:>10} {:>9} {:>9}\n", "link", "sent", "stated", "carries",
+             "rate", "used", "rtt min", "rtt now", "queued", "retransmits", "drops", "reconnects", "loss", "conns");
+  fmt::print("# {:>20} {:>16} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8} {:>11} {:>8} {:>10} {:>9} {:>9}\n", "", "(B)", "(Mbit/s)", "(Mbit/s)",
+             "(Mbit/s)", "(%)", "(ms)", "(ms)", "(ms)", "", "", "", "(seen)", "(repair)");
   const auto ms = [](std::chrono::nanoseconds time) { return static_cast<double>(time.count()) / 1e6; };
   for (const LinkStats& link : links_) {
-    fmt::print("# {:>20} {:>16} {:>9.1f} {:>9.1f} {:>9.1f} {:>6.1f} {:>8.2f} {:>8.2f} {:>8.2f} {:>11} {:>8} {:>10}\n", link.name,
+    fmt::print("# {:>20} {:>16} {:>9.1f} {:>9.1f} {:>9.1f} {:>6.1f} {:>8.2f} {:>8.2f} {:>8.2f} {:>11} {:>8} {:>10} {:>9.1e} {:>9}\n", link.name,
                link.bytes_sent, link.bandwidth_bytes_per_second * 8e-6, link.capacity_bytes_per_second * 8e-6,
                link.rate_bytes_per_second * 8e-6, 100 * link.share_used, ms(link.min_rtt), ms(link.rtt), ms(link.queue_delay),
-               link.retransmits, link.drops, link.reconnects);
+               link.retransmits, link.drops, link.reconnects, link.observed_loss,
+               fmt::format("{}+{}", link.connections, link.repair_connections));
     json_->root["links"].push_back({{"link", link.name},
                                     {"bandwidth_bytes_per_second", link.bandwidth_bytes_per_second},
                                     {"capacity_bytes_per_second", link.capacity_bytes_per_second},
@@ -226,7 +231,10 @@ void Report::print_links() const {
                                     {"queue_delay_ms", ms(link.queue_delay)},
                                     {"retransmits", link.retransmits},
                                     {"drops", link.drops},
-                                    {"reconnects", link.reconnects}});
+                                    {"reconnects", link.reconnects},
+                                    {"observed_loss", link.observed_loss},
+                                    {"connections", link.connections},
+                                    {"repair_connections", link.repair_connections}});
   }
 }
 

@@ -2,13 +2,17 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
 #include <fstream>
 #include <memory>
 #include <string>
 
 #include "cli/commands.hpp"
 #include "cli/plan_request.hpp"
+#include "longspan/options.hpp"
 #include "longspan/spi/registry.hpp"
+#include "longspan/spi/transport.hpp"
 #include "planner/planner.hpp"
 #include "planner/report.hpp"
 
@@ -28,12 +32,46 @@ Status write_file(const std::string& path, const std::string& text) {
   return file ? Status() : Status(StatusCode::kSystem, fmt::format("cannot write {}", path));
 }
 
+/// Asks the transports what they would make of each link, by the same function that their channels use.
+Status ask_transports(planner::Explanation& explanation) {
+  LONGSPAN_ASSIGN(const Options options, resolve({}));
+  const auto allowed = [&](const spi::Transport& transport) {
+    if (!options.transports || options.transports->empty()) return !transport.capabilities().test_only;
+    return std::find(options.transports->begin(), options.transports->end(), transport.name()) != options.transports->end();
+  };
+  spi::EndpointOptions endpoint;
+  endpoint.congestion_control = options.congestion_control.value_or("");
+  for (planner::LinkConnections& group : explanation.connections) {
+    spi::ChannelOptions channel;
+    channel.tier = Tier::kWan;
+    channel.lanes = group.channel.lanes;
+    channel.rate_bytes_per_second = group.channel.rate_bytes_per_second;
+    channel.window_bytes = group.channel.window_bytes;
+    channel.rtt = std::chrono::nanoseconds(static_cast<std::int64_t>(group.channel.rtt_seconds * 1e9));
+    channel.loss = group.channel.loss;
+    for (const spi::Transport* transport : spi::all_transports()) {
+      if (!transport->capabilities().wide_area || !allowed(*transport)) continue;
+      const auto choice = transport->choose_path(endpoint, channel);
+      if (!choice) continue;
+      group.transport = transport->name();
+      group.congestion_control = choice->congestion_control;
+      group.lanes = choice->lanes;
+      group.repair_lanes = choice->repair_lanes;
+      group.express_lanes = choice->express_lanes;
+      group.reasons.insert(group.reasons.end(), choice->reasons.begin(), choice->reasons.end());
+      break;
+    }
+  }
+  return {};
+}
+
 Status explain(const ExplainRequest& request) {
   LONGSPAN_ASSIGN(Cluster cluster, request.plan.cluster());
   LONGSPAN_ASSIGN(const CollectiveShape shape, request.plan.shape());
   LONGSPAN_ASSIGN(const std::size_t bytes, request.plan.block_bytes(shape, cluster.size()));
   planner::Planner planner(std::move(cluster), spi::all_algorithms(), {request.plan.algorithm, {}});
-  LONGSPAN_ASSIGN(const planner::Explanation explanation, planner.explain(shape, bytes));
+  LONGSPAN_ASSIGN(planner::Explanation explanation, planner.explain(shape, bytes));
+  LONGSPAN_TRY(ask_transports(explanation));
   fmt::print("{}", request.json ? planner::to_json(explanation, planner.cluster())
                                 : planner::describe(explanation, planner.cluster()));
   if (request.svg.empty()) return {};

@@ -2,12 +2,33 @@
 
 #include <limits>
 #include <map>
+#include <tuple>
 #include <utility>
 
 #include "planner/candidate.hpp"
 #include "planner/sorted.hpp"
+#include "planner/text.hpp"
 
 namespace longspan::planner {
+namespace {
+
+/// What the plan gives a flow over `link`, and why; the transport's reasons follow.
+std::vector<std::string> reasons_of(const ChannelPlan& channel, const WanLink& link, double budget, double headroom) {
+  std::vector<std::string> reasons;
+  if (channel.rate_bytes_per_second > 0) {
+    reasons.push_back(fmt::format("rate: by bytes, its share of the {} that plans use of {}", rate_text(budget), rate_text(link.bandwidth.bytes_per_second)));
+  } else {
+    reasons.emplace_back("rate: not paced, no capacity is stated");
+  }
+  if (channel.window_bytes > 0) {
+    reasons.push_back(fmt::format("window: {:g} x the bandwidth-delay product of the faster direction, RTT {}", headroom, time_text(channel.rtt_seconds)));
+  } else {
+    reasons.emplace_back("window: the system's default, no capacity or no latency is stated");
+  }
+  return reasons;
+}
+
+}  // namespace
 
 std::vector<Rejected> Planner::rejected(ShapeState& state, const Decision& decision, std::size_t bucket) {
   std::vector<Rejected> list;
@@ -50,8 +71,8 @@ void Planner::add_flows(Explanation& explanation, const ShapeState& state, Candi
   }
   explanation.flow_count = shares.size();
   const RateTable& table = rates(state, candidate);
+  std::map<std::tuple<int, double, std::size_t, int>, LinkConnections> alike;
   for (const auto& [ends, share] : shares) {
-    if (explanation.flows.size() == kMaxFlowLines) return;
     const auto [from, to] = ends;
     const auto back = shares.find({to, from});
     const Network::Path path = network_.path(from, to);
@@ -61,8 +82,18 @@ void Planner::add_flows(Explanation& explanation, const ShapeState& state, Candi
     line.link = network_.name(network_.wan_resource(static_cast<std::size_t>(path.wan)));
     line.bytes = share * explanation.block_bytes;
     line.channel = table.channel(from, to, share, back == shares.end() ? 0 : back->second);
-    explanation.flows.push_back(std::move(line));
+    LinkConnections& group = alike[{path.wan, line.channel.rate_bytes_per_second, line.channel.window_bytes, line.channel.lanes}];
+    if (group.flows++ == 0) {
+      const auto wan = static_cast<std::size_t>(path.wan);
+      group.link = line.link;
+      group.from = from;
+      group.to = to;
+      group.channel = line.channel;
+      group.reasons = reasons_of(line.channel, cluster_.topology.wan[wan], network_.wan_budget(wan), options_.parameters.window_headroom);
+    }
+    if (explanation.flows.size() < kMaxFlowLines) explanation.flows.push_back(std::move(line));
   }
+  for (auto& [key, group] : alike) explanation.connections.push_back(std::move(group));
 }
 
 Result<Explanation> Planner::explain(const CollectiveShape& shape, std::size_t block_bytes) {

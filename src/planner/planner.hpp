@@ -38,6 +38,22 @@ struct FlowLine {
   ChannelPlan channel;
 };
 
+/// The connections of flows that use a link alike.
+struct LinkConnections {
+  std::string link;
+  std::size_t flows = 0;
+  int from = 0;  ///< ranks of the first of these flows
+  int to = 0;
+  ChannelPlan channel;
+  std::vector<std::string> reasons;
+  // What a transport makes of it: filled in by who knows the transports; empty: unknown.
+  std::string transport;
+  std::string congestion_control;
+  int lanes = 0;
+  int repair_lanes = 0;
+  int express_lanes = 0;
+};
+
 /// Everything behind a decision.
 struct Explanation {
   Decision decision;
@@ -48,6 +64,7 @@ struct Explanation {
   std::vector<Rejected> rejected;  ///< fastest first, those not offered last
   std::vector<FlowLine> flows;     ///< the first kMaxFlowLines flows between regions
   std::size_t flow_count = 0;      ///< all flows between regions
+  std::vector<LinkConnections> connections;  ///< of all flows between regions
 };
 
 /// The size that stands for `bytes` in decisions: rounded up to 1, 1.25, 1.5 or 1.75 times a power of two.

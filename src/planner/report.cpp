@@ -87,6 +87,27 @@ void add_flows(std::string& text, const Explanation& e) {
   }
 }
 
+void add_connections(std::string& text, const Explanation& e) {
+  if (e.connections.empty()) return;
+  text += "\n  connections of each flow between regions, as a host like this one makes them\n";
+  std::size_t shown = 0;
+  for (const LinkConnections& group : e.connections) {
+    if (shown++ == kMaxLinkLines) {
+      text += fmt::format("  and {} more\n", e.connections.size() - kMaxLinkLines);
+      break;
+    }
+    text += fmt::format("  {}  {}, ", group.link, plural(group.flows, "flow"));
+    if (!group.transport.empty()) {
+      text += fmt::format("{} {}: {} for data", group.transport, group.congestion_control, group.lanes);
+      if (group.repair_lanes > 0) text += fmt::format(" + {} for repeats", group.repair_lanes);
+      if (group.express_lanes > 0) text += fmt::format(" + {} for small messages", group.express_lanes);
+      text += ", ";
+    }
+    text += fmt::format("rate {}, window {}\n", rate_text(group.channel.rate_bytes_per_second), bytes_text(static_cast<double>(group.channel.window_bytes)));
+    for (const std::string& reason : group.reasons) text += fmt::format("    - {}\n", reason);
+  }
+}
+
 void add_rejected(std::string& text, const Explanation& e) {
   if (e.rejected.empty()) return;
   text += fmt::format("\n  {:<26}{:>12}  {}\n", "rejected", "predicted", "why");
@@ -126,6 +147,7 @@ std::string describe(const Explanation& e, const Cluster& cluster) {
   add_phases(text, e);
   add_links(text, e);
   add_flows(text, e);
+  add_connections(text, e);
   add_rejected(text, e);
   return text;
 }

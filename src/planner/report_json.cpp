@@ -56,6 +56,17 @@ std::string flow_json(const FlowLine& f) {
       f.from, f.to, quoted(f.link), f.bytes, c.rate_bytes_per_second, c.window_bytes, c.lanes, us(c.rtt_seconds));
 }
 
+std::string connections_json(const LinkConnections& g) {
+  std::string reasons;
+  for (const std::string& reason : g.reasons) reasons += (reasons.empty() ? "" : ", ") + quoted(reason);
+  return fmt::format(
+      R"({{"link": {}, "flows": {}, "from": {}, "to": {}, "transport": {}, "congestion_control": {}, "lanes": {}, "repair_lanes": {}, )"
+      R"("express_lanes": {}, "rate_bytes_per_second": {:.0f}, "window_bytes": {}, "rtt_us": {}, "loss": {:g}, "reasons": [{}]}})",
+      quoted(g.link), g.flows, g.from, g.to, g.transport.empty() ? "null" : quoted(g.transport),
+      g.transport.empty() ? "null" : quoted(g.congestion_control), g.lanes, g.repair_lanes, g.express_lanes,
+      g.channel.rate_bytes_per_second, g.channel.window_bytes, us(g.channel.rtt_seconds), g.channel.loss, reasons);
+}
+
 std::string rejected_json(const Rejected& r) {
   return fmt::format(R"({{"algorithm": {}, "predicted_us": {}, "reason": {}}})", quoted(r.name),
                      us(r.predicted_seconds), quoted(r.reason));
@@ -84,6 +95,7 @@ std::string to_json(const Explanation& e, const Cluster& cluster) {
   field("links", list(e.links, link_json));
   field("flow_count", fmt::format("{}", e.flow_count));
   field("flows", list(e.flows, flow_json));
+  field("connections", list(e.connections, connections_json));
   json += fmt::format("  \"rejected\": {}\n}}\n", list(e.rejected, rejected_json));
   return json;
 }

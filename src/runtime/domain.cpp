@@ -77,6 +77,7 @@ Status Domain::open_endpoints() {
     options.advertise_address = options_.advertise_address;
     options.first_port = options_.ports.first;
     options.last_port = options_.ports.second;
+    options.congestion_control = options_.congestion_control;
     options.nics = options_.nics;
     options.key = options_.key;
     options.encryption = options_.encryption;

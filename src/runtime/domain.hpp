@@ -54,6 +54,7 @@ struct DomainOptions {
   int local_ranks = 1;                  ///< ranks on this host: with fewer cores, waiting yields at once
   std::string advertise_address;
   std::pair<std::uint16_t, std::uint16_t> ports{0, 0};
+  std::string congestion_control;  ///< empty: chosen by path
   std::vector<std::string> nics;  ///< of this host, to be used together
   std::string key;  ///< the job's secret; empty: none
   Encryption encryption = Encryption::kWan;

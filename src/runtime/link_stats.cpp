@@ -34,6 +34,9 @@ std::vector<LinkStats> CommunicatorImpl::link_stats() {
     const auto queue = std::max<std::chrono::nanoseconds>(measured.least_rtt - measured.min_rtt, std::chrono::nanoseconds(0));
     stats.queue_delay = stats.bytes_sent == measured.bytes_sent ? queue : std::min(stats.queue_delay, queue);
     stats.reconnects += measured.reconnects;
+    stats.observed_loss = std::max(stats.observed_loss, measured.observed_loss);
+    stats.connections += measured.lanes;
+    stats.repair_connections += measured.repair_lanes;
     stats.rtt = std::max(stats.rtt, measured.rtt);
     if (measured.min_rtt.count() > 0 && (stats.min_rtt.count() == 0 || measured.min_rtt < stats.min_rtt)) stats.min_rtt = measured.min_rtt;
   }

@@ -92,10 +92,17 @@ spi::ChannelStats TcpChannel::stats() const {
   stats.messages_received = inbox_.messages_received();
   stats.eager_bytes = inbox_.eager_bytes();
   stats.reconnects = reconnects_;
+  stats.observed_loss = losses_.loss();
+  stats.lanes = lanes_up(false);
+  stats.repair_lanes = lanes_up(true);
   if (outbox_.has_large()) stats.unsent_bytes = 1;  // at least
+  stats.warming = gets_warm();
   for (const auto& lane : lanes_) {
-    if (!lane->dialed() || !lane->up()) continue;
-    const LaneInfo info = lane_info(lane->fd());
+    if (!lane->up()) continue;
+    const LaneInfo info = endpoint_.sample(lane->fd());
+    stats.arrived_bytes += lane->dialed() ? 0 : info.arrived_packet_bytes;
+    stats.arrived_packets += lane->dialed() ? 0 : info.arrived_packets;
+    if (!lane->dialed()) continue;
     stats.retransmits += info.retransmits;
     stats.delivery_rate_bytes_per_second += info.delivery_rate_bytes_per_second;
     stats.packets_sent += info.packets_sent;
@@ -133,21 +140,32 @@ void TcpChannel::start(std::vector<SocketAddress> addresses, const spi::ChannelO
   inbox_.set_peer_name(who());
   if (over()) return;
   outbox_.set_credit_bytes(
-      static_cast<std::int64_t>(std::max(endpoint_.options().eager_credit_bytes, (repeats() ? 4 : 2) * options_.window_bytes)));
+      static_cast<std::int64_t>(std::max(endpoint_.options().eager_credit_bytes, (options_.tier == Tier::kWan ? 4 : 2) * options_.window_bytes)));
   if (options_.window_bytes > 0) ack_every_ = std::clamp(options_.window_bytes / 4, kSmallestFragment, kAckEvery);
   set_rate(options_.rate_bytes_per_second);
   for (const auto& lane : lanes_) {  // that the peer dialed before
     if (lane->up()) set_silence_limit(lane->fd(), std::chrono::duration_cast<milliseconds>(patience_), options_.rtt);
   }
   const bool with_express = options_.lanes > 1 || options_.tier == Tier::kWan;
-  for (int i = 0; i < options_.lanes + repair_lanes_ + (with_express ? 1 : 0); ++i) {
-    lanes_.push_back(std::make_unique<Lane>(*this, true, static_cast<std::uint16_t>(i)));
-    dialers_.push_back(std::make_unique<Dialer>(*this, *lanes_.back()));
-  }
+  first_repair_ = options_.lanes;
+  add_lanes(options_.lanes + repair_lanes_ + (with_express ? 1 : 0));
   if (with_express) express_ = lanes_.back().get();
   for (const auto& dialer : dialers_) dialer->start();
   endpoint_.request_timer(endpoint_.unreachable() ? dialing_since_ : deadline_);
   if (inbox_.expects()) expect_lanes();
+}
+
+void TcpChannel::add_lanes(int count) {
+  for (int i = 0; i < count; ++i) {
+    lanes_.push_back(std::make_unique<Lane>(*this, true, static_cast<std::uint16_t>(dialers_.size())));
+    dialers_.push_back(std::make_unique<Dialer>(*this, *lanes_.back()));
+  }
+}
+
+std::uint32_t TcpChannel::lanes_up(bool repair) const noexcept {
+  return static_cast<std::uint32_t>(std::count_if(lanes_.begin(), lanes_.end(), [&](const auto& lane) {
+    return lane->dialed() && lane->up() && lane.get() != express_ && is_repair(*lane) == repair;
+  }));
 }
 
 // ---- moving data ----
@@ -172,6 +190,7 @@ void TcpChannel::on_lane_events(Lane& lane, std::uint32_t events) {
 bool TcpChannel::flush() {
   if (over()) return true;
   refresh_models();
+  watch_loss();
   bool more = true;
   const std::size_t start = next_lane_++;  // small messages spread over the lanes that are equally idle
   const auto write = [this](Lane& lane) {

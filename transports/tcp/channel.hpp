@@ -10,6 +10,7 @@
 #include "tcp/dialer.hpp"
 #include "tcp/inbox.hpp"
 #include "tcp/lane.hpp"
+#include "tcp/loss_watch.hpp"
 #include "tcp/outbox.hpp"
 #include "tcp/socket_options.hpp"
 
@@ -83,6 +84,7 @@ class TcpChannel final : public spi::Channel {
   bool sends_far() const noexcept { return options_.tier == Tier::kWan && !over() && sends_bulk(); }
 
   bool warms() const noexcept;
+  bool gets_warm() const noexcept;
 
   // Repeats (channel_repeats.cpp).
   bool repeats() const noexcept { return repair_lanes_ > 0; }
@@ -129,6 +131,7 @@ class TcpChannel final : public spi::Channel {
   bool bulk_on_its_way() const noexcept;
   bool sends_bulk() const noexcept;
   void tune(Lane& lane);
+  std::size_t unsent_limit() const noexcept;
   void take_over(Lane& lane, std::uint32_t generation);
   void lost(Lane& lane, Status why);
   void end_lane(Lane& lane);
@@ -138,9 +141,15 @@ class TcpChannel final : public spi::Channel {
   void close_lanes();
   void peer_gone(spi::CompletionKind kind, const Status& status);
   bool is_repair(const Lane& lane) const noexcept {
-    return lane.dialed() && lane.index() >= options_.lanes && lane.index() < options_.lanes + repair_lanes_;
+    return lane.dialed() && lane.index() >= first_repair_ && lane.index() < first_repair_ + repair_lanes_;
   }
+  /// Made when random loss was observed; the channel could do without it.
+  bool is_late(const Lane& lane) const noexcept { return lane.dialed() && lane.index() >= first_late_; }
   void plan_path();
+  void watch_loss();
+  void become_lossy();
+  void add_lanes(int count);
+  std::uint32_t lanes_up(bool repair) const noexcept;
   void plan_repeats();
   Duration time_to_send_rest() const;
   bool next_repeat(Lane& lane, wire::Frame& frame, OutFrame& out);
@@ -174,7 +183,17 @@ class TcpChannel final : public spi::Channel {
   std::vector<std::unique_ptr<Lane>> lanes_;      // never shrinks: events may still point to closed ones
   std::vector<std::unique_ptr<Dialer>> dialers_;  // of the dialed lanes, by index
   Lane* express_ = nullptr;  // one more than asked for, for small messages; nullptr: there is none
-  int repair_lanes_ = 0;          // more than asked for, for repeats; behind the first options_.lanes
+  std::string congestion_control_;  // empty: the system's
+  int repair_lanes_ = 0;          // more than asked for, for repeats; by index from first_repair_
+  int first_repair_ = 0;
+  std::size_t first_late_ = SIZE_MAX;  // by index, of those made when loss was observed
+  struct LossCounts {
+    std::uint64_t packets = 0;
+    std::uint64_t lost = 0;
+  };
+  std::vector<LossCounts> lane_counts_;  // of the dialed lanes' connections, as last seen
+  LossWatch losses_;
+  TimePoint loss_due_{};
   std::uint32_t repeats_in_progress_ = 0;
   TimePoint repeat_at_ = TimePoint::max();  // from then on, unless something else is to be sent
   TimePoint models_due_{};

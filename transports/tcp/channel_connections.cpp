@@ -18,6 +18,10 @@ using std::chrono::milliseconds;
 /// Less silence than this says nothing: the peer's host may be busy.
 constexpr milliseconds kShortestSilence{1000};
 constexpr std::uint32_t kMostDoublings = 4;
+/// What the kernel of a lone connection may hold unsent; it asks for more when half of that is gone. A busy host lets a rank
+/// wait for a core for as long: with 4 ms the first 100 ms of each large allreduce went at two thirds of the rate.
+constexpr double kUnsentSeconds = 0e-3;
+constexpr std::size_t kMostUnsent = std::size_t{4} << 20;
 
 double seconds_between(TimePoint from, TimePoint to) { return std::chrono::duration<double>(to - from).count(); }
 
@@ -27,17 +31,23 @@ void TcpChannel::configure(int fd) {
   set_no_delay(fd);
   set_send_window(fd, options_.window_bytes);
   set_silence_limit(fd, std::chrono::duration_cast<milliseconds>(patience_), options_.rtt);
-  std::string wanted = endpoint_.options().congestion_control;
-  const bool asked = !wanted.empty();
-  // Random loss on long links: CUBIC takes it for congestion and gets a few per cent of the link, BBR does not.
-  if (!asked && options_.tier == Tier::kWan) wanted = "bbr";
-  if (!wanted.empty() && !set_congestion_control(fd, wanted)) endpoint_.warn_congestion_control(wanted, asked);
+  if (!congestion_control_.empty() && !set_congestion_control(fd, congestion_control_)) {
+    endpoint_.warn_congestion_control(congestion_control_, true);
+  }
 }
 
 /// Options that depend on the rate, for a connected lane.
 void TcpChannel::tune(Lane& lane) {
   set_pacing(lane.fd(), lane_rate(lane));
-  if (!lane.warming) set_unsent_limit(lane.fd(), &lane == express_ ? 2 * kSmallMessage : 2 * fragment_bytes_);
+  if (!lane.warming) set_unsent_limit(lane.fd(), &lane == express_ ? 2 * kSmallMessage : unsent_limit());
+}
+
+/// Of several lanes each holds little: what one holds, no other can take.
+std::size_t TcpChannel::unsent_limit() const noexcept {
+  const std::size_t least = 2 * fragment_bytes_;
+  if (options_.lanes > 1 || options_.tier != Tier::kWan) return least;
+  const auto wanted = static_cast<std::size_t>(std::min(options_.rate_bytes_per_second * kUnsentSeconds, double{kMostUnsent}));
+  return std::max(least, wanted);
 }
 
 security::Introduction TcpChannel::introduction() const {
@@ -67,7 +77,9 @@ void TcpChannel::connected(Lane& lane, Connection connection) {
   wire::HelloHeader hello;
   wire::encode(hello_of(lane, 0), hello);
   lane.attach(std::move(connection), 0, hello);
+  if (is_late(lane) && !is_repair(lane)) ++options_.lanes;  // the rate is divided among one more
   take_over(lane, 0);
+  if (is_late(lane)) set_rate(options_.rate_bytes_per_second);
 }
 
 void TcpChannel::take_over(Lane& lane, std::uint32_t generation) {
@@ -117,6 +129,7 @@ void TcpChannel::dial_failed(Lane& lane, int error) {
   // Before its port was reached a refusal means little: ranks start at different times, and firewalls refuse, too.
   // Afterwards nobody listens any more, so the process is gone.
   if (error != ECONNREFUSED || !reached_ || over()) return;
+  if (is_late(lane) && lane.state() == Lane::State::kNew) return end_lane(lane);
   if (peer_leaving_ || endpoint_.closing()) return end_lane(lane);
   const std::string_view silent = lane.state() == Lane::State::kNew ? "it ended while it was dialed" : "silence";
   const std::string why(lane.lost_why.ok() ? silent : lane.lost_why.message());
@@ -152,7 +165,8 @@ void TcpChannel::join(Connection connection, const wire::Hello& hello) {
   set_silence_limit(connection.fd(), std::chrono::duration_cast<milliseconds>(patience_), options_.rtt);
   Lane* lane = accepted_lane(hello.lane);
   if (lane == nullptr) {
-    if (joined_lanes_++ == 0) joined_since_ = Clock::now();
+    // More than were known: the others of them are on their way.
+    if (joined_lanes_++ == 0 || hello.lanes > peer_lanes_) joined_since_ = Clock::now();
     peer_lanes_ = hello.lanes;
     lanes_.push_back(std::make_unique<Lane>(*this, false, hello.lane));
     lane = lanes_.back().get();
@@ -217,6 +231,10 @@ std::string TcpChannel::outage_of(const Lane& lane, TimePoint now) const {
 bool TcpChannel::give_up(Lane& lane, TimePoint now) {
   if (lane.state() == Lane::State::kNew) {
     if (now < deadline_) return false;
+    if (is_late(lane)) {
+      end_lane(lane);
+      return over();
+    }
     break_down(Status(StatusCode::kPeerLost, outage_of(lane, now)));
     return true;
   }

@@ -1,25 +1,19 @@
-// What a channel does about lossy paths: lanes that repeat the end of what was sent, and BBR kept from its pauses.
+// What a channel does about lossy paths: more lanes, some that repeat the end of what was sent, and BBR kept from its pauses.
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
+#include "base/log.hpp"
 #include "tcp/channel.hpp"
 #include "tcp/endpoint.hpp"
+#include "tcp/path_choice.hpp"
 
 namespace longspan::tcp {
 namespace {
 
 using std::chrono::milliseconds;
 
-/// Less loss than this is not worth more connections.
-constexpr double kLossy = 1e-5;
-/// Repeats are lost as originals are, and hold up those behind them on their lane: several lanes.
-constexpr int kRepairLanes = 4;
-/// Under BBR one connection fills a lossy link; several keep a loss from holding up what others carry.
-constexpr int kLossyLanes = 4;
-/// Loss-based congestion control gets about MSS / (RTT x sqrt(2 p / 3)) per connection (Mathis et al., 1997).
-constexpr double kSegmentBytes = 1448;
-constexpr int kMostLossyLanes = 32;
 /// BBR sends next to nothing for 200 ms when it has seen no lower RTT for 10 s: before that its model is made anew.
 constexpr milliseconds kModelAge{8000};
 constexpr milliseconds kModelRetry{20};
@@ -30,17 +24,65 @@ constexpr Duration kSettling = std::chrono::microseconds(500);
 
 /// What the path's properties ask for, before the first connection.
 void TcpChannel::plan_path() {
-  if (options_.tier != Tier::kWan || options_.loss < kLossy) return;
-  repair_lanes_ = kRepairLanes;
-  const std::string& asked = endpoint_.options().congestion_control;
-  if (asked.empty() ? can_use_congestion_control("bbr") : asked.starts_with("bbr")) {
-    options_.lanes = kLossyLanes;
-    return;
+  congestion_control_ = endpoint_.options().congestion_control;
+  if (options_.tier != Tier::kWan) return;
+  const PathMeans means = path_means(endpoint_.options());
+  if (means.forced.empty() ? !means.has_bbr : !means.has_forced) {
+    endpoint_.warn_congestion_control(means.forced.empty() ? "bbr" : means.forced, !means.forced.empty());
   }
-  const double rtt = std::chrono::duration<double>(options_.rtt).count();
-  const double each = kSegmentBytes / (std::max(rtt, 1e-4) * std::sqrt(2 * options_.loss / 3));
-  const double wanted = std::ceil(2 * options_.rate_bytes_per_second / each);  // half of what the formula allows
-  options_.lanes = static_cast<int>(std::clamp<double>(wanted, kLossyLanes, kMostLossyLanes));
+  const spi::PathChoice choice = choose_path(options_, means);
+  congestion_control_ = choice.congestion_control == means.system ? std::string() : choice.congestion_control;
+  options_.lanes = choice.lanes;
+  repair_lanes_ = choice.repair_lanes;
+}
+
+// ---- loss that nobody stated ----
+
+/// Looks at what the connections lost, now and then; where that is random loss that was not stated, the channel becomes
+/// what it would have been if it had been.
+void TcpChannel::watch_loss() {
+  if (options_.tier != Tier::kWan || over() || warms()) return;
+  const TimePoint now = Clock::now();
+  if (now < loss_due_) return;
+  loss_due_ = now + LossWatch::kInterval;
+  LossWatch::Sample sample;
+  Duration least_rtt = Duration::max();
+  sample.min_rtt = Duration::max();
+  lane_counts_.resize(dialers_.size());
+  for (const auto& lane : lanes_) {
+    if (!lane->dialed() || !lane->up()) continue;
+    const LaneInfo info = endpoint_.sample(lane->fd());
+    const LossCounts counts{info.packets_sent, info.retransmits - std::min(info.retransmits, info.spurious_retransmits)};
+    LossCounts& before = lane_counts_[lane->index()];
+    if (counts.packets < before.packets || counts.lost < before.lost) before = {};  // another connection
+    sample.packets += counts.packets - before.packets;
+    sample.lost += counts.lost - before.lost;
+    before = counts;
+    if (info.rtt.count() > 0 && lane.get() != express_) least_rtt = std::min<Duration>(least_rtt, info.rtt);
+    if (info.min_rtt.count() > 0) sample.min_rtt = std::min<Duration>(sample.min_rtt, info.min_rtt);
+  }
+  if (least_rtt == Duration::max() || sample.min_rtt == Duration::max()) return;
+  sample.queue_delay = std::max<Duration>(Duration(0), least_rtt - sample.min_rtt);
+  losses_.take(sample);
+  if (repeats() || losses_.loss() < kLossy) return;
+  const bool complete = std::all_of(lanes_.begin(), lanes_.end(), [](const auto& lane) { return !lane->dialed() || lane->up(); });
+  if (complete && !peer_leaving_ && !endpoint_.closing()) become_lossy();
+}
+
+void TcpChannel::become_lossy() {
+  const double stated = options_.loss;
+  options_.loss = losses_.loss();
+  const spi::PathChoice choice = choose_path(options_, path_means(endpoint_.options()), LossSource::kObserved);
+  log::info("tcp: {} of the packets to {} are lost at random, where {} is stated; it gets {} connections for data and {} for repeats",
+            fmt::format("{:.1e}", options_.loss), who(), stated, std::max(choice.lanes, options_.lanes), choice.repair_lanes);
+  deadline_ = Clock::now() + patience_;
+  dialing_since_ = Clock::now();
+  first_late_ = dialers_.size();
+  repair_lanes_ = choice.repair_lanes;
+  first_repair_ = static_cast<int>(first_late_);
+  add_lanes(repair_lanes_ + std::max(0, choice.lanes - options_.lanes));
+  endpoint_.request_timer(deadline_);
+  for (std::size_t i = first_late_; i < dialers_.size(); ++i) dialers_[i]->start();
 }
 
 // ---- repeats ----

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -65,6 +66,10 @@ class TcpEndpoint final : public spi::Endpoint {
   /// region, or all together would exceed the rates that each of them has.
   bool may_warm(TcpChannel& channel);
   void warn_congestion_control(const std::string& name, bool asked);
+  /// What the kernel says of a connection.
+  LaneInfo sample(int fd) const { return sampler_ ? sampler_(fd) : lane_info(fd); }
+  /// For tests: what it is to say.
+  void set_sampler(std::function<LaneInfo(int fd)> sampler) { sampler_ = std::move(sampler); }
 
  private:
   /// A connection that was accepted, or dialed to be offered, and whose HELLO was not yet read.
@@ -120,6 +125,7 @@ class TcpEndpoint final : public spi::Endpoint {
   std::unique_ptr<std::byte[]> staging_;
   TcpChannel* warming_ = nullptr;
   std::uint64_t refused_ = 0;
+  std::function<LaneInfo(int fd)> sampler_;
   bool warned_congestion_control_ = false;
   bool warned_accept_ = false;
   bool unreachable_ = false;

@@ -1,5 +1,6 @@
 #include "longspan/spi/transport.hpp"
 #include "tcp/endpoint.hpp"
+#include "tcp/path_choice.hpp"
 
 namespace longspan::spi {
 namespace {
@@ -15,6 +16,9 @@ class TcpTransport final : public Transport {
   }
   Result<std::unique_ptr<Endpoint>> open(const EndpointOptions& options) override {
     return tcp::TcpEndpoint::open(options);
+  }
+  std::optional<PathChoice> choose_path(const EndpointOptions& endpoint, const ChannelOptions& channel) const override {
+    return tcp::choose_path(channel, tcp::path_means(endpoint));
   }
 };
 

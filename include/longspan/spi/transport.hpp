@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -67,6 +68,15 @@ struct ChannelOptions {
   std::string peer_name;                  ///< "rank 3 (host eu-1, region eu)", for messages
 };
 
+/// What a transport does about a path, and why.
+struct PathChoice {
+  std::string congestion_control;
+  int lanes = 1;          ///< connections that data is striped over
+  int repair_lanes = 0;   ///< more, for what is sent again before its loss is known
+  int express_lanes = 0;  ///< more, for small messages
+  std::vector<std::string> reasons;
+};
+
 /// Live figures of a channel, summed over its connections.
 struct ChannelStats {
   std::uint64_t bytes_sent = 0;
@@ -77,12 +87,18 @@ struct ChannelStats {
   std::uint64_t packets_sent = 0;     ///< with data, those sent again included; 0: not known
   std::uint64_t drops = 0;            ///< packets that the network lost, as far as both ends know
   std::uint64_t delivered_bytes = 0;  ///< bytes of IP packets that the peer acknowledged; may fall when a connection is replaced
+  std::uint64_t arrived_bytes = 0;    ///< bytes of IP packets that came from the peer, in order; may fall like delivered_bytes
+  std::uint64_t arrived_packets = 0;  ///< with data, in any order, those that came twice included
   std::uint64_t unsent_bytes = 0;     ///< > 0: data waits for the pace, or for the window
   double delivery_rate_bytes_per_second = 0;
   std::chrono::nanoseconds rtt{0};
   std::chrono::nanoseconds min_rtt{0};
   std::chrono::nanoseconds least_rtt{0};  ///< the latest of the connection that waits least: a queue that all share
   std::uint64_t reconnects = 0;   ///< lost connections that were replaced
+  double observed_loss = 0;       ///< of packets, again and again while no queue stood; 0: none was seen
+  std::uint32_t lanes = 0;        ///< connections that carry data to the peer now
+  std::uint32_t repair_lanes = 0; ///< and those for repeats
+  bool warming = false;           ///< connections are still being made, or made ready for their rate
   std::uint64_t eager_bytes = 0;  ///< bytes that arrived before their receive was posted (each was copied once more)
 };
 
@@ -190,6 +206,8 @@ class Transport {
   virtual std::string_view name() const = 0;
   virtual TransportCapabilities capabilities() const = 0;
   virtual Result<std::unique_ptr<Endpoint>> open(const EndpointOptions& options) = 0;
+  /// What a channel opened so would be, as this host allows; nothing: there is nothing to choose.
+  virtual std::optional<PathChoice> choose_path(const EndpointOptions& /*endpoint*/, const ChannelOptions& /*channel*/) const { return std::nullopt; }
 };
 
 }  // namespace longspan::spi

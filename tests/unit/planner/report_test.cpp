@@ -88,3 +88,27 @@ TEST_CASE("The picture shows every region and the bytes of every link that carri
     CHECK_FALSE(has(svg, "inf"));
   }
 }
+
+TEST_CASE("Connections are told for every link that the plan uses, with what the transport makes of them and why") {
+  Planner planner(regions_of({2, 2}, 5 * kGbit, kGbit, 0.02), spi::all_algorithms(), {});
+  Explanation explanation = explain(planner, Collective::kAllReduce, static_cast<std::size_t>(64 * kMi));
+  REQUIRE(explanation.connections.size() == 2);
+  std::size_t flows = 0;
+  for (planner::LinkConnections& group : explanation.connections) {
+    flows += group.flows;
+    CHECK(group.channel.rate_bytes_per_second > 0);
+    REQUIRE(group.reasons.size() == 2);
+    CHECK(has(group.reasons[1], "bandwidth-delay product"));
+    group.transport = "tcp";
+    group.congestion_control = "bbr";
+    group.lanes = group.repair_lanes = 4;
+    group.reasons.emplace_back("4 lanes: because");
+  }
+  CHECK(flows == explanation.flow_count);
+  const std::string page = planner::describe(explanation, planner.cluster());
+  CHECK(has(page, "wan a->b  2 flows, tcp bbr: 4 for data + 4 for repeats, rate "));
+  CHECK(has(page, "    - 4 lanes: because\n"));
+  const std::string json = planner::to_json(explanation, planner.cluster());
+  CHECK(has(json, R"("transport": "tcp", "congestion_control": "bbr", "lanes": 4, "repair_lanes": 4)"));
+  CHECK(has(json, R"("4 lanes: because"])"));
+}
