@@ -30,6 +30,13 @@ bool TcpChannel::warms() const noexcept {
   return !over() && std::any_of(lanes_.begin(), lanes_.end(), [](const auto& lane) { return lane->up() && lane->warming; });
 }
 
+/// Connections for data are being made, or warmed.
+bool TcpChannel::gets_warm() const noexcept {
+  return started_ && !over() && options_.tier == Tier::kWan && std::any_of(lanes_.begin(), lanes_.end(), [this](const auto& lane) {
+           return lane->dialed() && lane->index() < options_.lanes && (lane->state() == Lane::State::kNew || lane->warming);
+         });
+}
+
 /// Padding of all channels, and of this one's lanes for data and for repeats, together stays within the rate of one.
 bool TcpChannel::may_pad(const Lane& lane) {
   const bool after_data_lanes = is_repair(lane) && (sends_bulk() || std::any_of(lanes_.begin(), lanes_.end(), [this](const auto& each) {

@@ -159,6 +159,8 @@ LaneInfo lane_info(int fd) {
   result.spurious_retransmits = info.tcpi_dsack_dups;
   const std::uint64_t mss = std::max<std::uint64_t>(1, info.tcpi_snd_mss);
   result.delivered_packet_bytes = info.tcpi_bytes_acked + info.tcpi_bytes_acked / mss * kHeaderBytes;
+  result.arrived_packets = info.tcpi_data_segs_in;
+  result.arrived_packet_bytes = info.tcpi_bytes_received + result.arrived_packets * kHeaderBytes;
   result.unsent_bytes = info.tcpi_notsent_bytes;
   return result;
 }

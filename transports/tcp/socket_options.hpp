@@ -45,6 +45,8 @@ struct LaneInfo {
   std::uint64_t packets_sent = 0;
   std::uint64_t spurious_retransmits = 0;    ///< the peer had those packets already
   std::uint64_t delivered_packet_bytes = 0;  ///< acknowledged, headers of IP and TCP included
+  std::uint64_t arrived_packet_bytes = 0;    ///< in order, headers included
+  std::uint64_t arrived_packets = 0;         ///< with data
   std::uint64_t unsent_bytes = 0;
 };
 LaneInfo lane_info(int fd);
