@@ -46,7 +46,10 @@ Status Execution::start(const Call& call, std::span<spi::Channel* const> channel
   running_ = 0;
   ready_.clear();
   ready_head_ = 0;
-  LONGSPAN_TRY(lay_out_scratch(pool));
+  if (const std::size_t bytes = lay_out_scratch(); scratch_.size() < bytes) {
+    scratch_ = ScratchPool::Block();
+    LONGSPAN_ASSIGN(scratch_, pool.take(bytes));
+  }
   draining_ = true;  // admit fills the queue; one drain at the end starts it all in chunk order
   for (std::uint32_t slot = 0; slot < slots_.size() && next_chunk_ < chunks_; ++slot) admit(slot);
   draining_ = false;
@@ -61,7 +64,13 @@ bool Execution::larger_than_caches() const {
   return bytes >= kMany;
 }
 
-Status Execution::lay_out_scratch(ScratchPool& pool) {
+std::size_t Execution::scratch_bytes(const Call& call) {
+  call_ = call;
+  element_size_ = size_of(call.type);
+  return lay_out_scratch();
+}
+
+std::size_t Execution::lay_out_scratch() {
   const bool uniform = call_.in.counts.empty() && call_.out.counts.empty();
   const bool same = uniform && laid_out_in_ == call_.in.uniform && laid_out_out_ == call_.out.uniform &&
                     laid_out_element_ == element_size_;
@@ -71,11 +80,7 @@ Status Execution::lay_out_scratch(ScratchPool& pool) {
     laid_out_out_ = call_.out.uniform;
     laid_out_element_ = element_size_;
   }
-  const std::size_t bytes = scratch_per_slot_ * slots_.size();
-  if (scratch_.size() >= bytes) return {};
-  scratch_ = ScratchPool::Block();
-  LONGSPAN_ASSIGN(scratch_, pool.take(bytes));
-  return {};
+  return scratch_per_slot_ * slots_.size();
 }
 
 void Execution::measure_scratch() {

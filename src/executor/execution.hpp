@@ -49,6 +49,8 @@ class Execution {
 
   /// Begins. `channels` is indexed as Schedule::channels and must stay valid until done.
   Status start(const Call& call, std::span<spi::Channel* const> channels, ScratchPool& pool);
+  /// How much scratch memory `start` will take for `call`.
+  std::size_t scratch_bytes(const Call& call);
   /// The step behind `context` (of a kSend or kRecv completion) is finished.
   static Execution* of(void* context) noexcept { return static_cast<Instance*>(context)->owner; }
   void completed(const spi::Completion& completion);
@@ -100,7 +102,7 @@ class Execution {
   Bytes locate(const Slice& slice, const Slot& slot, std::uint32_t slot_index) const;
   const std::byte* operand_data(const Operand& operand, const Slot& slot, std::uint32_t slot_index);
   bool larger_than_caches() const;
-  Status lay_out_scratch(ScratchPool& pool);
+  std::size_t lay_out_scratch();
   void measure_scratch();
   Instance& instance(std::uint32_t slot, std::uint32_t step) { return instances_[slot * plan_->step_count() + step]; }
   std::size_t block_count(const Slice& extent) const {

@@ -49,6 +49,8 @@ class ScratchPool {
 
   /// At least `bytes` bytes; 0 bytes is an empty block. The pool must outlive it.
   Result<Block> take(std::size_t bytes);
+  /// Has the kernel find the pages of `memory` now, so that no collective waits for them.
+  static void touch(std::span<std::byte> memory) noexcept;
 
  private:
   struct Free {

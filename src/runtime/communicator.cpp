@@ -29,7 +29,7 @@ Result<std::shared_ptr<runtime::CommunicatorImpl>> make_world(const std::shared_
   for (int r = 0; r < job->cluster().size(); ++r) members.world_ranks.push_back(r);
   auto impl = std::make_shared<runtime::CommunicatorImpl>(job, std::move(members));
   job->add(*impl);
-  impl->dial_ahead();
+  impl->warm_up();
   return impl;
 }
 

@@ -16,7 +16,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::size_t kDialAheadBytes = std::size_t{64} << 20;  // large: whoever carries data between regions then
 constexpr std::size_t kPrivatePlanBytes = 1 << 20;  // a size all ranks know when lengths are the pair's secret
 
 std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
@@ -97,15 +96,6 @@ Status CommunicatorImpl::validate(const CollectiveCall& call) const {
     return bad("the output buffer is null");
   }
   return {};
-}
-
-void CommunicatorImpl::dial_ahead() {
-  if (members_.cluster.topology.wan.empty() || size() == 1) return;
-  const Domain::Lock lock = domain_->lock();
-  const auto entry = entry_for(CollectiveShape{}, kDialAheadBytes);
-  const Status status = entry.ok() ? connect(**entry, Clock::now() + job_->timeout()) : entry.status();
-  // The first collective will say it, if it needs the same.
-  if (!status.ok()) log::debug("connecting ahead of use: {}", status.to_string());
 }
 
 std::shared_ptr<WorkState> CommunicatorImpl::start(const CollectiveCall& call, bool blocking) {

@@ -20,7 +20,7 @@ constexpr milliseconds kShortestSilence{1000};
 constexpr std::uint32_t kMostDoublings = 4;
 /// What the kernel of a lone connection may hold unsent; it asks for more when half of that is gone. A busy host lets a rank
 /// wait for a core for as long: with 4 ms the first 100 ms of each large allreduce went at two thirds of the rate.
-constexpr double kUnsentSeconds = 0e-3;
+constexpr double kUnsentSeconds = 16e-3;
 constexpr std::size_t kMostUnsent = std::size_t{4} << 20;
 
 double seconds_between(TimePoint from, TimePoint to) { return std::chrono::duration<double>(to - from).count(); }
