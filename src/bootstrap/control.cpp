@@ -21,9 +21,9 @@ constexpr std::uint64_t kFirstStranger = kListenerKey + 1;
 constexpr std::chrono::seconds kStrangerLimit{10};
 // Longer than the standby takes to decide on a death, so that all ranks have it from one mouth.
 constexpr milliseconds kHubGrace{700};
-// A hub that is stopped or cut off answers nothing; the standby then does.
-constexpr milliseconds kHubAnswer{900};
-constexpr int kMissedHeartbeats = 4;
+// A hub that is stopped or cut off asks nothing; the standby then does. Together with what that one takes to collect, this
+// is less than a rank waits for a verdict before it reports what it knows itself.
+constexpr milliseconds kHubAnswer{450};
 constexpr std::size_t kMaxNotes = 4096;  // that nobody took
 constexpr std::size_t kUnread = 1U << 20;  // a peer that reads nothing gets no more heartbeats
 
@@ -148,6 +148,7 @@ void ControlPlane::handle(int rank, const ControlMessage& m) {
       hub_->fault(rank, m.fault, now);
       break;
     case ControlType::kQuery: {
+      if (rank == 0) hub_asked_ = {m.report.comm, now};
       ControlMessage answer = of_type(ControlType::kReport);
       answer.inquiry = m.inquiry;
       answer.report = own_report(m.report.comm, m.report.seq);
@@ -208,6 +209,11 @@ void ControlPlane::ask_standby(TimePoint now) {
   std::vector<OpenFault> due;
   std::erase_if(open_faults_, [&](OpenFault& open) {
     if (now < open.answer_due) return false;
+    // It is at work.
+    if (hub_asked_.comm == open.fault.comm && now < hub_asked_.at + options_.hub.collect + kHubAnswer) {
+      open.answer_due = hub_asked_.at + options_.hub.collect + kHubAnswer;
+      return false;
+    }
     due.push_back(std::move(open));
     return true;
   });
@@ -232,10 +238,14 @@ int ControlPlane::current_hub() const {
     const auto found = links_.find(rank);
     return found != links_.end() && !found->second.goodbye;
   };
+  const TimePoint now = Clock::now();
   const bool second = standby_ >= 0 && (rank_ == standby_ || reachable(standby_));
   if (rank_ == 0) return 0;
   if (!reachable(0)) return second ? standby_ : -1;
-  return second && hub_->silence(0, Clock::now()) > kMissedHeartbeats * options_.heartbeat ? standby_ : 0;
+  if (hub_->silence(0, now) <= options_.hub.silence) return 0;
+  // Cut off from both, as by an outage between regions: nobody will answer.
+  if (second && rank_ != standby_ && hub_->silence(standby_, now) > options_.hub.silence) return -1;
+  return second ? standby_ : 0;
 }
 
 void ControlPlane::send_fault(const Fault& fault) {

@@ -124,11 +124,13 @@ void Hub::announce_deaths(TimePoint now) {
   decide(death_verdict(dead, all_witnessed, options_.describe));
 }
 
-bool Hub::complete(const Inquiry& inquiry) const {
+/// When it is decided, unless more is heard: what silent ranks would say is not waited for.
+TimePoint Hub::due(const Inquiry& inquiry) const {
+  TimePoint last = inquiry.not_before;
   for (std::size_t i = 0; i < ranks_.size(); ++i) {
-    if (ranks_[i].life == Life::kAlive && !inquiry.facts.ranks[i].report) return false;
+    if (ranks_[i].life == Life::kAlive && !inquiry.facts.ranks[i].report) last = std::max(last, ranks_[i].heard + options_.silence);
   }
-  return true;
+  return std::min(last, inquiry.due);
 }
 
 void Hub::tick(TimePoint now) {
@@ -136,7 +138,7 @@ void Hub::tick(TimePoint now) {
   announce_deaths(now);
   for (std::size_t i = 0; i < inquiries_.size();) {
     Inquiry& inquiry = inquiries_[i];
-    if (now < inquiry.due && (now < inquiry.not_before || !complete(inquiry))) {
+    if (now < due(inquiry)) {
       ++i;
       continue;
     }
@@ -153,7 +155,7 @@ void Hub::tick(TimePoint now) {
 TimePoint Hub::next_deadline() const {
   TimePoint next = TimePoint::max();
   if (!active_) return next;
-  for (const Inquiry& inquiry : inquiries_) next = std::min(next, complete(inquiry) ? inquiry.not_before : inquiry.due);
+  for (const Inquiry& inquiry : inquiries_) next = std::min(next, due(inquiry));
   for (const Rank& rank : ranks_) {
     if ((rank.life == Life::kLost || rank.life == Life::kDead) && !rank.announced) next = std::min(next, death_due(rank));
   }

@@ -14,7 +14,8 @@
 namespace longspan::bootstrap {
 
 struct HubOptions {
-  Duration collect = std::chrono::milliseconds(500);  ///< how long ranks may take to answer a question
+  Duration collect = std::chrono::milliseconds(350);  ///< how long ranks may take to answer a question
+  Duration silence = std::chrono::milliseconds(2500);  ///< who has not been heard for so long is not waited for
   Duration settle = std::chrono::milliseconds(50);    ///< deaths within this time share one verdict
   Duration witness = std::chrono::milliseconds(300);  ///< how long to wait for a second rank that saw a death
   std::function<std::string(int rank)> describe;
@@ -71,7 +72,7 @@ class Hub {
   };
 
   void open(Fault fault, TimePoint now);
-  bool complete(const Inquiry& inquiry) const;
+  TimePoint due(const Inquiry& inquiry) const;
   void announce_deaths(TimePoint now);
   void decide(const Verdict& verdict);
   const Verdict* decided_for(std::uint64_t comm) const;

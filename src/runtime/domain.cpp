@@ -28,7 +28,7 @@ constexpr auto kOthersRan = 2us;  // a yield that took longer let somebody else 
 constexpr std::uint64_t kLocalPolls = 8;
 constexpr std::uint64_t kLocalPollsAlone = 64;  // while only newcomers could come by socket
 constexpr auto kBackgroundPatience = 5ms;
-constexpr auto kTick = 100ms;  // deadlines of operations nobody waits for are checked this often
+constexpr auto kTick = 50ms;  // deadlines of operations nobody waits for are checked this often
 constexpr std::size_t kEarlyArrivals = 4096;
 
 void relax() {
@@ -309,16 +309,19 @@ void Domain::background() {
     }
     const std::uint64_t mine = owner_ = ++tickets_;
     owner_is_background_ = true;
+    TimePoint check_at{};
     while (!stopping_ && owner_ == mine) {
       yield_to_contenders(guard);
       if (owner_ != mine) break;
       if (poll_all()) {
         poll_control(Clock::now());
-        continue;
+        if (Clock::now() < check_at) continue;
+      } else {
+        block(guard, Clock::now() + kTick);
+        if (owner_ != mine) break;
+        poll_control(TimePoint::max());
       }
-      block(guard, Clock::now() + kTick);
-      if (owner_ != mine) break;
-      poll_control(TimePoint::max());
+      check_at = Clock::now() + kTick;
       for (CommunicatorImpl* communicator : communicators()) communicator->check_deadlines(Clock::now());
       run_deferred();
       if (sleepers_ > 0) waiters_.notify_all();

@@ -66,10 +66,24 @@ TEST_CASE("the hub decides without those that do not answer") {
   Fixture f;
   f.hub.fault(1, timeout_in(5, 3), f.now);
   for (const int rank : {1, 2}) f.hub.report(rank, f.out.inquiry, Recorder::in_it(5, 7), f.now);
-  f.hub.tick(f.now + milliseconds(499));
+  f.hub.tick(f.now + milliseconds(349));
   CHECK(f.out.verdicts.empty());
-  CHECK(f.hub.next_deadline() == f.now + milliseconds(500));
-  f.hub.tick(f.now + milliseconds(500));
+  CHECK(f.hub.next_deadline() == f.now + milliseconds(350));
+  f.hub.tick(f.now + milliseconds(350));
+  REQUIRE(f.out.verdicts.size() == 1);
+  CHECK(f.out.verdicts[0].root == 3);
+}
+
+TEST_CASE("the hub does not wait for ranks that it has not heard for long") {
+  Fixture f;
+  const TimePoint then = f.now + milliseconds(2400);
+  for (const int rank : {1, 2}) f.hub.heard(rank, then);
+  f.hub.fault(1, timeout_in(5, 3), then);
+  for (const int rank : {1, 2}) f.hub.report(rank, f.out.inquiry, Recorder::in_it(5, 7), then);
+  CHECK(f.hub.next_deadline() == f.now + milliseconds(2500));
+  f.hub.tick(f.now + milliseconds(2499));
+  CHECK(f.out.verdicts.empty());
+  f.hub.tick(f.now + milliseconds(2500));
   REQUIRE(f.out.verdicts.size() == 1);
   CHECK(f.out.verdicts[0].root == 3);
 }
