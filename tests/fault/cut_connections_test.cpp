@@ -1,17 +1,15 @@
-// Connections that are cut in the middle of a collective, in real processes: with a reset, with a FIN, one side only or
-// again and again. The collective goes on over new ones, and its result has every bit.
+// Connections that are cut in the middle of a collective, in real processes: with a reset, with a FIN, without a word as by
+// a NAT that has forgotten them, half open; one side only or again and again. The collective goes on over new ones, and its
+// result has every bit.
 #include <dirent.h>
+#include <linux/filter.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
-#include <poll.h>
-#include <signal.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
@@ -20,27 +18,20 @@
 
 #include "longspan/communicator.hpp"
 #include "support/catch.hpp"
+#include "support/rank_processes.hpp"
 
 namespace longspan {
 namespace {
-
-using namespace std::chrono_literals;
-using Clock = std::chrono::steady_clock;
 
 constexpr int kRanks = 2;
 constexpr std::size_t kCount = std::size_t{1} << 20;  // elements
 constexpr std::uint64_t kBusy = 1 << 20;              // a connection that carried this many bytes carries data
 
-enum class Cut { kReset, kFin };
-
-/// Two regions, over loopback.
-std::string topology() {
-  std::string text = "version = 1\n";
-  for (const char* region : {"eu", "us"}) {
-    text += "[[host]]\nname = \"" + std::string(region) + "-0\"\nregion = \"" + region + "\"\naddress = \"127.0.0.1\"\n";
-  }
-  return text + "[[wan]]\nfrom = \"eu\"\nto = \"us\"\nbandwidth = \"2 Gbit/s\"\nlatency = \"1 ms\"\n";
-}
+enum class Cut {
+  kReset,
+  kFin,
+  kSwallow,  // what comes to this side is dropped by the kernel, and no word of it is said to the other
+};
 
 std::uint64_t bytes_through(int fd) {
   sockaddr_storage address{};
@@ -65,6 +56,10 @@ int cut_connections(Cut how, int most) {
   for (const int fd : found) {
     if (how == Cut::kFin) {
       ::shutdown(fd, SHUT_RDWR);
+    } else if (how == Cut::kSwallow) {
+      sock_filter drop{BPF_RET | BPF_K, 0, 0, 0};
+      const sock_fprog program{1, &drop};
+      ::setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
     } else {
       sockaddr nowhere{};
       nowhere.sa_family = AF_UNSPEC;  // tcp(7): dissolves the connection; the peer gets a RST
@@ -75,64 +70,16 @@ int cut_connections(Cut how, int most) {
   return static_cast<int>(found.size());
 }
 
-/// Runs the ranks as processes, each with what its `body` says.
+using CutHere = std::function<int(int rank)>;  ///< how many it cut
+
 std::vector<std::string> run(const std::function<std::string(Communicator&)>& body) {
-  int handover[2];
-  REQUIRE(::pipe(handover) == 0);
-  std::vector<pid_t> children;
-  std::vector<int> pipes;
-  for (int r = 0; r < kRanks; ++r) {
-    int ends[2];
-    REQUIRE(::pipe(ends) == 0);
-    const pid_t child = ::fork();
-    REQUIRE(child >= 0);
-    if (child == 0) {
-      UniqueId id;
-      if (r == 0) {
-        auto made = make_unique_id();
-        if (!made.ok()) ::_exit(9);
-        id = *made;
-        if (::write(handover[1], id.bytes, sizeof id.bytes) != static_cast<ssize_t>(sizeof id.bytes)) ::_exit(9);
-      } else if (::read(handover[0], id.bytes, sizeof id.bytes) != static_cast<ssize_t>(sizeof id.bytes)) {
-        ::_exit(9);
-      }
-      Options options;
-      options.topology_text = topology();
-      options.host = r == 0 ? "eu-0" : "us-0";
-      options.timeout = 20s;
-      std::string report;
-      {
-        auto comm = Communicator::create(id, r, kRanks, options);
-        report = comm.ok() ? body(*comm) : "create: " + comm.status().to_string();
-      }
-      ::_exit(::write(ends[1], report.data(), report.size()) == static_cast<ssize_t>(report.size()) ? 0 : 9);
-    }
-    ::close(ends[1]);
-    children.push_back(child);
-    pipes.push_back(ends[0]);
-  }
-  const auto limit = Clock::now() + 40s;
-  std::vector<std::string> reports(kRanks, "hangs");
-  for (std::size_t r = 0; r < kRanks; ++r) {
-    pollfd readable{pipes[r], POLLIN, 0};
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(limit - Clock::now()).count();
-    char buffer[4096];
-    if (::poll(&readable, 1, static_cast<int>(std::max<long>(left, 0))) == 1) {
-      reports[r].assign(buffer, static_cast<std::size_t>(std::max<ssize_t>(::read(pipes[r], buffer, sizeof buffer), 0)));
-    }
-  }
-  for (std::size_t r = 0; r < kRanks; ++r) {
-    ::kill(children[r], SIGKILL);
-    ::waitpid(children[r], nullptr, 0);
-    ::close(pipes[r]);
-  }
-  ::close(handover[0]);
-  ::close(handover[1]);
+  std::vector<std::string> reports;
+  for (const auto& outcome : testing::run_ranks(testing::two_regions(1, "2 Gbit/s"), body)) reports.push_back(outcome.report);
   return reports;
 }
 
 /// Sums whole numbers, so that one byte applied twice or left out shows; cuts while each `every`th sum is under way.
-std::string sum_and_cut(Communicator& comm, Cut how, int most, bool both, int every) {
+std::string sum_and_cut(Communicator& comm, int every, const CutHere& cut_here) {
   std::vector<float> in(kCount);
   std::vector<float> out(kCount);
   int cut = 0;
@@ -140,7 +87,7 @@ std::string sum_and_cut(Communicator& comm, Cut how, int most, bool both, int ev
     for (std::size_t i = 0; i < kCount; ++i) in[i] = static_cast<float>((i + static_cast<std::size_t>(round)) % 1000 + 1);
     std::fill(out.begin(), out.end(), -1.0F);
     Work work = comm.all_reduce_async(in.data(), out.data(), kCount, DataType::kFloat32, ReduceOp::kSum);
-    if (round > 0 && round % every == 0 && (both || comm.rank() == 1)) cut += cut_connections(how, most);
+    if (round > 0 && round % every == 0) cut += cut_here(comm.rank());
     if (const Status status = work.wait(); !status.ok()) return "round " + std::to_string(round) + ": " + status.to_string();
     for (std::size_t i = 0; i < kCount; ++i) {
       if (out[i] != kRanks * in[i]) return "round " + std::to_string(round) + ": wrong at " + std::to_string(i);
@@ -156,11 +103,37 @@ TEST_CASE("connections that are cut in the middle of a collective are replaced, 
   const Cut how = GENERATE(Cut::kReset, Cut::kFin);
   const bool both = GENERATE(false, true);
   const int most = GENERATE(1, 1000);
-  const auto reports = run([&](Communicator& comm) { return sum_and_cut(comm, how, most, both, 4); });
+  const auto reports = run([&](Communicator& comm) {
+    return sum_and_cut(comm, 4, [&](int rank) { return both || rank == 1 ? cut_connections(how, most) : 0; });
+  });
   INFO((how == Cut::kReset ? "reset" : "FIN") << (both ? ", by both sides" : ", by one side") << ", at most " << most);
   CHECK(reports[0].starts_with("right"));
   CHECK(reports[1].starts_with("right"));
   // Where both cut, the first may leave nothing to the second.
+  CHECK_FALSE((reports[0].ends_with("cut 0") && reports[1].ends_with("cut 0")));
+}
+
+TEST_CASE("connections that a NAT has forgotten, in both directions or in one, are replaced, and no bit differs") {
+  const bool both = GENERATE(true, false);
+  // Rounds 4 and 8: the second time those that replaced the first ones. What is silent is noticed after a second and more.
+  const auto reports = run([&](Communicator& comm) {
+    return sum_and_cut(comm, 4, [&](int rank) { return both || rank == 1 ? cut_connections(Cut::kSwallow, 1000) : 0; });
+  });
+  INFO((both ? "both directions" : "towards rank 1") << ": " << reports[0] << "; " << reports[1]);
+  CHECK(reports[0].starts_with("right"));
+  CHECK(reports[1].starts_with("right"));
+  CHECK_FALSE(reports[1].ends_with("cut 0"));
+}
+
+TEST_CASE("half-open connections, of which one side has heard nothing, are replaced, and no bit differs") {
+  const int deaf = GENERATE(0, 1);
+  // Whoever is deaf never hears the reset that the other side's end of the connection would send, or has sent.
+  const auto reports = run([&](Communicator& comm) {
+    return sum_and_cut(comm, 4, [&](int rank) { return cut_connections(rank == deaf ? Cut::kSwallow : Cut::kReset, 1000); });
+  });
+  INFO("deaf is rank " << deaf << ": " << reports[0] << "; " << reports[1]);
+  CHECK(reports[0].starts_with("right"));
+  CHECK(reports[1].starts_with("right"));
   CHECK_FALSE((reports[0].ends_with("cut 0") && reports[1].ends_with("cut 0")));
 }
 
