@@ -39,16 +39,24 @@ case $case in
     healed 1e6
     ;;
   outage_is_named)
-    began=$(date +%s%N)
-    run 50 "at=2s wan=eu:us down=1000s both" -n 1000 -w 1 -c 0 -T 4
-    took=$(awk "BEGIN { print ($(date +%s%N) - $began) / 1e9 }")
-    [ "$code" -ne 0 ] || fail "exit code 0 although the regions cannot reach each other"
-    for rank in 0 1 2 3; do
-      grep -hE "^\[$rank\] all_reduce_perf: .*rank [0-9] \(host (eu|us)-[12], region (eu|us)\)" "$work/out" "$work/err" || fail "rank $rank names nobody"
+    deadline=4
+    for attempt in 1 2 3; do  # the machine may stall, but hardly each time
+      LONGSPAN_LOG=error LONGSPAN_TIMEOUT=${deadline}s timeout 50 "$bin/longspan-lab" run --topology "$topology" --allow-invalid \
+        --prefix all --grace 10s --fault "at=2s wan=eu:us down=1000s both" -- "$bin/outage_probe" 30 >"$work/out" 2>"$work/err" || fail "exit code $?"
+      late=""
+      for rank in 0 1 2 3; do
+        said=$(grep -hE "^\[$rank\] failed after [0-9.]+ s: .*rank [0-9] \(host (eu|us)-[12], region (eu|us)\)" "$work/out" "$work/err") || fail "rank $rank names nobody"
+        echo "$said"
+        # By the rank's own clock, from the call that failed to its return.
+        took=$(sed -E 's/^\[[0-9]+\] failed after ([0-9.]+) s:.*/\1/' <<<"$said")
+        awk "BEGIN { exit !($took < $deadline + 1) }" || late="$late; rank $rank after $took s"
+      done
+      if [ -z "$late" ]; then
+        echo "every rank named the fault within a second of the deadline"
+        exit 0
+      fi
     done
-    # Two seconds until the fault, the operation's deadline, one second more, and what the lab takes to start and stop.
-    awk "BEGIN { exit !($took < 2 + 4 + 1 + 5) }" || fail "it took $took s"
-    echo "every rank named the fault; $took s in all"
+    fail "too late$late"
     ;;
   *) echo "lab_faults.sh: no case \"$case\""; exit 2 ;;
 esac
