@@ -11,6 +11,7 @@ A row that is measured again replaces what the file has of it. Exit code 1: a ro
 """
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -24,7 +25,8 @@ HOSTS = [("eu-1", "eu", "10.77.0.1"), ("eu-2", "eu", "10.77.0.2"),
 
 
 def row(name, size, rtt_ms, goal, buffer=8 * MEGA, loss=0.0, iterations=11, warmup=3, **more):
-    """`goal`: least % of the bound; None: only told. `spread`: most p90 / median; `options`: more for the program."""
+    """`goal`: least % of the bound; None: only told. `spread`: most p90 / median; `options`: more for the program; `like`:
+    a row whose median is beside."""
     return {"name": name, "size": size, "rtt_ms": rtt_ms, "goal": goal, "buffer": buffer, "loss": loss,
             "iterations": iterations, "warmup": warmup, "spread": None if loss else 1.1, "options": [], "env": {}, **more}
 
@@ -47,8 +49,11 @@ ROWS = [
     # The first iterations, without any before them: what a new connection costs.
     row("first-40", "64M", 40, None, iterations=10, warmup=0, first=1.1),
     row("first-150", "64M", 150, None, iterations=10, warmup=0, first=1.1),
-    # 30 s of silence before each iteration.
-    row("idle-30s", "64M", 40, None, iterations=2, warmup=1, first=1.1, options=["--gap", "30", "-c", "0"]),
+    # 30 s of silence before each iteration: as fast as without.
+    row("idle-30s", "64M", 40, None, iterations=1, warmup=1, like="clean-40", options=["--gap", "30", "-c", "0"]),
+    # As on a kernel without BBR.
+    row("cubic-clean", "64M", 60, None, env={"LONGSPAN_CONGESTION_CONTROL": "cubic"}),
+    row("cubic-loss-1e-3", "64M", 60, None, loss=1e-3, env={"LONGSPAN_CONGESTION_CONTROL": "cubic"}),
 ]
 
 
@@ -71,7 +76,8 @@ def run(case, seed, options):
                    "-e", case["size"], "-n", str(case["iterations"]), "-w", str(case["warmup"]), "--links",
                    "-J", str(folder / "result.json"), *case["options"]]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=options.box + 20, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=options.box + 20, check=False,
+                                  env={**os.environ, **case["env"]})
         except subprocess.TimeoutExpired:
             return "the lab itself did not end in time"
         try:
@@ -136,7 +142,8 @@ def table(results):
         late = "*" if any(not each["valid"] for each in told["runs"]) else ""
         rows.append([case["name"], case["size"], f"{case['rtt_ms']} ms",
                      f"{case['buffer'] / MEGA:g} MB", f"{case['loss']:g}", f"{told['median_us'] / 1e3:.1f} ms{late}",
-                     f"{told['percent']:.1f}" + (f" ({told['delays']:.2f} delays)" if case.get("delays") else ""), goal,
+                     f"{told['percent']:.1f}" + (f" ({told['delays']:.2f} delays)" if case.get("delays") else "") +
+                     (f" ({told['of_like']:.2f} x {case['like']})" if told.get("of_like") else ""), goal,
                      f"{told['spread']:.2f}", f"{told['p99_us'] / told['median_us']:.2f}",
                      f"{told['first']:.2f}" if case.get("first") else "", str(told["dropped"]),
                      f"{100 * told['queue_share']:.0f} %", str(told["iterations"]),
@@ -184,6 +191,8 @@ def main():
             results["failed"].pop(name, None)
             runs[name].append(result)
             results["rows"][name] = summary(case, runs[name])
+            if like := results["rows"].get(case.get("like")):
+                results["rows"][name]["of_like"] = results["rows"][name]["median_us"] / like["median_us"]
             results["rows"] = {each: results["rows"][each] for each in known if each in results["rows"]}
             options.out.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(results, indent=1) + "\n")
