@@ -85,6 +85,7 @@ struct LinkStats {
 class LONGSPAN_API Communicator {
  public:
   /// All ranks of the job, as the launcher's environment says (torchrun, Open MPI, MPICH, Slurm). Collective, blocking.
+  /// Between regions it lasts up to 14 RTT longer (4 s at most), so that the first collectives find warm connections.
   static Result<Communicator> create(const Options& options = {});
   /// `size` ranks that all hold `id`, made by `make_unique_id` on one of them. Collective, blocking.
   static Result<Communicator> create(const UniqueId& id, int rank, int size, const Options& options = {});
