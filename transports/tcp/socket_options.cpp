@@ -51,15 +51,21 @@ struct BufferKind {
   std::atomic<bool>* warned;
 };
 
+std::atomic<bool> warned_of_send_window{false};
+std::atomic<bool> warned_of_receive_window{false};
+KernelLimits limits_for_tests;
+
+std::size_t limit_in(const char* path) { return limits_for_tests.read ? limits_for_tests.read(path) : last_number(path); }
+
 void set_window(int fd, std::size_t window_bytes, const BufferKind& kind) {
   const std::size_t needed = 2 * window_bytes;
-  const std::size_t limit = last_number(kind.tcp_path);
+  const std::size_t limit = limit_in(kind.tcp_path);
   if (window_bytes == 0 || limit >= needed) return;
   const int half = static_cast<int>(std::min<std::size_t>(needed / 2, std::size_t{1} << 30));  // the kernel doubles it
-  if (set_option(fd, SOL_SOCKET, kind.force_option, half)) return;
+  if (limits_for_tests.may_force && set_option(fd, SOL_SOCKET, kind.force_option, half)) return;
   // Without CAP_NET_ADMIN the kernel cuts silently to rmem_max or wmem_max. A size fixed below what autotuning may
   // reach would make it worse, so it is fixed only where that suffices.
-  if (2 * last_number(kind.core_path) >= needed && set_option(fd, SOL_SOCKET, kind.option, half)) return;
+  if (2 * limit_in(kind.core_path) >= needed && set_option(fd, SOL_SOCKET, kind.option, half)) return;
   if (kind.warned->exchange(true)) return;
   log::warn("tcp: a socket buffer of {} bytes is needed to keep the link full, {} allows {}; as root: sysctl -w {}=\"4096 131072 {}\"",
             needed, kind.tcp_sysctl, limit, kind.tcp_sysctl, needed);
@@ -214,16 +220,21 @@ void set_silence_limit(int fd, std::chrono::milliseconds patience, std::chrono::
   set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 5);
 }
 
+void set_kernel_limits(KernelLimits limits) {
+  limits_for_tests = std::move(limits);
+  warned_of_send_window = warned_of_receive_window = false;
+}
+
 void set_send_window(int fd, std::size_t window_bytes) {
-  static std::atomic<bool> warned{false};
   set_window(fd, window_bytes,
-             {"/proc/sys/net/ipv4/tcp_wmem", "net.ipv4.tcp_wmem", "/proc/sys/net/core/wmem_max", SO_SNDBUF, SO_SNDBUFFORCE, &warned});
+             {"/proc/sys/net/ipv4/tcp_wmem", "net.ipv4.tcp_wmem", "/proc/sys/net/core/wmem_max", SO_SNDBUF, SO_SNDBUFFORCE,
+              &warned_of_send_window});
 }
 
 void set_receive_window(int fd, std::size_t window_bytes) {
-  static std::atomic<bool> warned{false};
   set_window(fd, window_bytes,
-             {"/proc/sys/net/ipv4/tcp_rmem", "net.ipv4.tcp_rmem", "/proc/sys/net/core/rmem_max", SO_RCVBUF, SO_RCVBUFFORCE, &warned});
+             {"/proc/sys/net/ipv4/tcp_rmem", "net.ipv4.tcp_rmem", "/proc/sys/net/core/rmem_max", SO_RCVBUF, SO_RCVBUFFORCE,
+              &warned_of_receive_window});
 }
 
 void set_pacing(int fd, double ip_bytes_per_second) {

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -73,6 +74,13 @@ void set_silence_limit(int fd, std::chrono::milliseconds patience, std::chrono::
 /// Room for `window_bytes` in flight. Autotuning stays on where its limit suffices, since a fixed size ends it.
 void set_send_window(int fd, std::size_t window_bytes);
 void set_receive_window(int fd, std::size_t window_bytes);
+/// For tests, instead of what this kernel allows: how far buffers may grow, by the file in /proc/sys that says so.
+struct KernelLimits {
+  std::function<std::size_t(const std::string& path)> read;
+  bool may_force = true;  ///< as root may
+};
+/// Also forgets what was warned of; {} ends it.
+void set_kernel_limits(KernelLimits limits);
 /// Paces to this connection's share of `ip_bytes_per_second`; 0 ends pacing.
 void set_pacing(int fd, double ip_bytes_per_second);
 
