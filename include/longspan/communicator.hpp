@@ -137,6 +137,9 @@ class LONGSPAN_API Communicator {
   /// A communicator of the ranks that gave the same `color`, ordered by (key, rank). color < 0: takes part, gets none.
   /// Collective, blocking.
   Result<Communicator> split(int color, int key);
+  /// A communicator of `ranks` of this one, in that order; only they call it, all with the same list. `tag`: keeps apart
+  /// groups of the same ranks; not to be used for them twice. As MPI_Comm_create_group. Blocking.
+  Result<Communicator> subgroup(std::span<const int> ranks, std::uint32_t tag = 0);
 
   /// Ends everything that runs here, on all ranks, with kAborted and `reason`. Any thread; returns promptly.
   void abort(const std::string& reason);

@@ -216,49 +216,6 @@ Work Communicator::recv(void* data, std::size_t count, DataType type, int peer, 
   return work;
 }
 
-Result<Communicator> Communicator::split(int color, int key) {
-  const auto ranks = static_cast<std::size_t>(size());
-  struct Entry {
-    std::int64_t color;
-    std::int64_t key;
-    std::uint64_t epoch;
-  };
-  const Entry mine{color, key, impl_->planning_epoch()};
-  std::vector<Entry> all(ranks);
-  const std::uint32_t number = impl_->next_split();
-  const int depth = std::exchange(g_group_depth, 0);  // a split is a step of its own, also inside a CallGroup
-  const Status gathered = all_gather(&mine, all.data(), sizeof(Entry), DataType::kUint8);
-  g_group_depth = depth;
-  LONGSPAN_TRY(gathered);
-  if (color < 0) return Communicator();
-
-  std::vector<int> chosen;
-  for (int r = 0; r < size(); ++r) {
-    if (all[static_cast<std::size_t>(r)].color == color) chosen.push_back(r);
-  }
-  // Not std::stable_sort: libstdc++ 12 implements it with what clang calls deprecated. The rank settles equal keys.
-  std::sort(chosen.begin(), chosen.end(), [&](int a, int b) {
-    const auto key_a = all[static_cast<std::size_t>(a)].key, key_b = all[static_cast<std::size_t>(b)].key;
-    return key_a != key_b ? key_a < key_b : a < b;
-  });
-  const auto& parent = impl_->members();
-  runtime::CommunicatorImpl::Members members;
-  members.id = runtime::child_id(parent.id, number, color);
-  members.cluster.topology = parent.cluster.topology;
-  members.birth_epoch = mine.epoch;
-  for (const Entry& each : all) members.birth_epoch = std::min<std::size_t>(members.birth_epoch, each.epoch);
-  for (const int r : chosen) {
-    const auto i = static_cast<std::size_t>(r);
-    if (r == rank()) members.rank = static_cast<int>(members.peers.size());
-    members.peers.push_back(parent.peers[i]);
-    members.world_ranks.push_back(parent.world_ranks[i]);
-    members.cluster.host_of_rank.push_back(parent.cluster.host_of_rank[i]);
-  }
-  auto child = std::make_shared<runtime::CommunicatorImpl>(impl_->shared_job(), std::move(members));
-  impl_->job().add(*child);
-  return Communicator(std::move(child));
-}
-
 void Communicator::abort(const std::string& reason) { impl_->abort(reason); }
 Status Communicator::error() const { return impl_->error(); }
 

@@ -46,6 +46,13 @@ std::uint64_t child_id(std::uint64_t parent, std::uint32_t split, int color) {
   return mix(mix(parent, split), static_cast<std::uint64_t>(color)) & ~kPointToPointBit;
 }
 
+std::uint64_t group_id(std::uint64_t parent, std::uint32_t tag, std::span<const int> ranks) {
+  constexpr std::uint64_t kGroup = 0x67726f7570;  // never what a split mixes in first
+  std::uint64_t id = mix(mix(parent, kGroup), tag);
+  for (const int rank : ranks) id = mix(id, static_cast<std::uint64_t>(rank));
+  return id & ~kPointToPointBit;
+}
+
 CommunicatorImpl::CommunicatorImpl(std::shared_ptr<Job> job, Members members)
     : job_(std::move(job)),
       domain_(job_->domain()),

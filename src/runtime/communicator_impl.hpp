@@ -32,6 +32,8 @@ inline constexpr std::chrono::milliseconds kVerdictGrace{900};
 
 /// The id of a communicator split from another: the same on all its ranks without talking.
 std::uint64_t child_id(std::uint64_t parent, std::uint32_t split, int color);
+/// The same of a communicator of these ranks of the parent.
+std::uint64_t group_id(std::uint64_t parent, std::uint32_t tag, std::span<const int> ranks);
 
 /// A plan with what is needed to run it again: executions to reuse and the channels it uses.
 struct PlanEntry {

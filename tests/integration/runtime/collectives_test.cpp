@@ -239,4 +239,36 @@ TEST_CASE("Split makes groups ordered by key") {
         })) == "");
 }
 
+TEST_CASE("A subgroup is made by its members alone, in the order they name") {
+  Job job;
+  job.ranks = 5;
+  CHECK(test::first_problem(test::run(job, [](Communicator& comm) -> std::string {
+          if (comm.rank() == 1) return text(comm.barrier());  // takes no part in what the others do meanwhile
+          const std::vector<int> ranks = comm.rank() % 2 == 0 ? std::vector<int>{4, 0, 2} : std::vector<int>{3};
+          for (std::uint32_t tag = 0; tag < 3; ++tag) {
+            auto group = comm.subgroup(ranks, tag);
+            if (!group.ok()) return group.status().to_string();
+            if (ranks[static_cast<std::size_t>(group->rank())] != comm.rank()) return "order";
+            std::vector<int> all(ranks.size());
+            const int mine = comm.rank();
+            if (auto s = group->all_gather(&mine, all.data(), 1, DataType::kInt32); !s.ok()) return s.to_string();
+            if (all != ranks) return "members";
+          }
+          return text(comm.barrier());
+        })) == "");
+}
+
+TEST_CASE("A subgroup that cannot be is refused with what is wrong") {
+  Job job;
+  job.ranks = 2;
+  CHECK(test::first_problem(test::run(job, [](Communicator& comm) -> std::string {
+          for (const auto& [ranks, says] : std::vector<std::pair<std::vector<int>, std::string>>{
+                   {{0, 1, 2}, "rank 2 is not one of 0 to 1"}, {{0, 1, 0}, "rank 0 is named twice"}, {{1 - comm.rank()}, "is not one of its ranks"}}) {
+            const auto group = comm.subgroup(ranks);
+            if (group.ok() || std::string(group.status().message()).find(says) == std::string::npos) return says;
+          }
+          return "";
+        })) == "");
+}
+
 }  // namespace longspan
