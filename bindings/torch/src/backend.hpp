@@ -1,0 +1,112 @@
+#pragma once
+
+#include <torch/csrc/distributed/c10d/Backend.hpp>
+
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bindings/torch/src/groups.hpp"
+#include "bindings/torch/src/tensors.hpp"
+#include "bindings/torch/src/work.hpp"
+
+namespace longspan::torch_binding {
+
+/// What `pg_options=longspan.Options(...)` holds; a field that is left empty comes from the environment.
+struct LongspanOptions final : c10d::Backend::Options {
+  explicit LongspanOptions(std::chrono::milliseconds timeout = kBackendDefaultTimeout) : Options("longspan", timeout) {}
+  longspan::Options core;
+};
+
+/// torch.distributed's process group over longspan. Calls return at once: the library's own thread drives the network,
+/// a Finisher what follows. Tensors on other devices than the host pass through host memory.
+class LongspanBackend final : public c10d::Backend {
+ public:
+  LongspanBackend(Membership membership, int rank, int size, c10::intrusive_ptr<LongspanOptions> options);
+  ~LongspanBackend() override;
+
+  const std::string getBackendName() const override { return "longspan"; }
+  c10::intrusive_ptr<Options> getBackendOptions() override { return options_; }
+  bool supportsSplitting() const override { return true; }
+  bool supportsCoalescing() const override { return true; }
+  c10d::ErrorType getError() override;
+  void abort() override;
+  void shutdown() override;
+  void setTimeout(std::chrono::milliseconds timeout) override { options_->timeout = timeout; }
+  void setSequenceNumberForGroup() override {}
+  std::uint64_t getSequenceNumberForGroup() override { return sequence_; }
+  void startCoalescing() override;
+  c10::intrusive_ptr<c10d::Work> endCoalescing() override;
+  c10::intrusive_ptr<c10d::Backend> split(const c10::intrusive_ptr<c10d::Store>& store, const std::vector<int>& ranks,
+                                          const c10::intrusive_ptr<Options>& options) override;
+
+  using Tensors = std::vector<at::Tensor>;
+  using WorkPtr = c10::intrusive_ptr<c10d::Work>;
+  WorkPtr broadcast(Tensors& tensors, const c10d::BroadcastOptions& options) override;
+  WorkPtr allreduce(Tensors& tensors, const c10d::AllreduceOptions& options) override;
+  WorkPtr allreduce_coalesced(Tensors& tensors, const c10d::AllreduceCoalescedOptions& options) override;
+  WorkPtr reduce(Tensors& tensors, const c10d::ReduceOptions& options) override;
+  WorkPtr allgather(std::vector<Tensors>& outputs, Tensors& inputs, const c10d::AllgatherOptions& options) override;
+  WorkPtr _allgather_base(at::Tensor& output, at::Tensor& input, const c10d::AllgatherOptions& options) override;
+  WorkPtr allgather_coalesced(std::vector<Tensors>& outputs, Tensors& inputs, const c10d::AllgatherOptions& options) override;
+  WorkPtr allgather_into_tensor_coalesced(Tensors& outputs, Tensors& inputs, const c10d::AllgatherOptions& options) override;
+  WorkPtr gather(std::vector<Tensors>& outputs, Tensors& inputs, const c10d::GatherOptions& options) override;
+  WorkPtr scatter(Tensors& outputs, std::vector<Tensors>& inputs, const c10d::ScatterOptions& options) override;
+  WorkPtr reduce_scatter(Tensors& outputs, std::vector<Tensors>& inputs, const c10d::ReduceScatterOptions& options) override;
+  WorkPtr _reduce_scatter_base(at::Tensor& output, at::Tensor& input, const c10d::ReduceScatterOptions& options) override;
+  WorkPtr reduce_scatter_tensor_coalesced(Tensors& outputs, Tensors& inputs, const c10d::ReduceScatterOptions& options) override;
+  WorkPtr alltoall_base(at::Tensor& output, at::Tensor& input, std::vector<std::int64_t>& output_splits,
+                        std::vector<std::int64_t>& input_splits, const c10d::AllToAllOptions& options) override;
+  WorkPtr alltoall(Tensors& outputs, Tensors& inputs, const c10d::AllToAllOptions& options) override;
+  WorkPtr barrier(const c10d::BarrierOptions& options) override;
+  WorkPtr send(Tensors& tensors, int to, int tag) override;
+  WorkPtr recv(Tensors& tensors, int from, int tag) override;
+  WorkPtr recvAnysource(Tensors& tensors, int tag) override;
+
+  longspan::Communicator& communicator() { return *membership_.communicator; }
+
+ private:
+  /// Parts of one call of torch.distributed before they are started.
+  struct Batch {
+    LongspanWork::Plan plan;
+    std::vector<longspan::CollectiveCall> calls;
+    std::deque<std::vector<std::size_t>> lists;  ///< lengths that the calls refer to
+    std::vector<std::function<void()>> after;  ///< in order, when all calls are over
+  };
+  Batch begin(c10d::OpType type, const char* title, Tensors inputs, Tensors outputs);
+  WorkPtr start(Batch batch);
+  /// The same for anything that starts operations.
+  WorkPtr start(Batch batch, const std::function<std::vector<longspan::Work>()>& operations);
+  int checked_root(std::int64_t root, const char* collective) const;
+  void check_group_size(std::size_t found, const char* what, const char* collective) const;
+
+  void add_broadcast(Batch& batch, const at::Tensor& tensor, int root);
+  void add_allreduce(Batch& batch, const at::Tensor& tensor, const c10d::ReduceOp& op, const char* title);
+  /// What only torch can reduce is gathered, and reduced here.
+  void add_bitwise(Batch& batch, const at::Tensor& tensor, const c10d::ReduceOp& op);
+  void add_allgather(Batch& batch, const Tensors& outputs, const at::Tensor& input);
+  void add_allgather_into(Batch& batch, const at::Tensor& output, const at::Tensor& input, const char* title);
+  void add_reduce_scatter(Batch& batch, const at::Tensor& output, const Tensors& inputs, const c10d::ReduceOp& op, const char* title);
+  void add_reduce_scatter_from(Batch& batch, const at::Tensor& output, const at::Tensor& input, const c10d::ReduceOp& op,
+                               const char* title);
+  WorkPtr exchange(Batch batch, Stretch out, Stretch in, Tensors outputs);
+  WorkPtr receive(const at::Tensor& tensor, int from, int tag, c10d::OpType type, const char* title);
+
+  void end();
+
+  std::unique_ptr<Finisher> finisher_ = std::make_unique<Finisher>();  // outlives what is started
+  Membership membership_;
+  c10::intrusive_ptr<LongspanOptions> options_;
+  std::atomic<std::uint64_t> sequence_{0};
+  bool coalescing_ = false;
+  std::vector<WorkPtr> coalesced_;
+};
+
+/// Makes the process group: what torch.distributed calls for backend "longspan".
+c10::intrusive_ptr<c10d::Backend> create_backend(const c10d::DistributedBackendOptions& seat, c10::intrusive_ptr<LongspanOptions> options);
+
+}  // namespace longspan::torch_binding
