@@ -15,9 +15,9 @@ using bootstrap::Reader;
 using bootstrap::Writer;
 
 constexpr double kMuch = 0.15;           // by which a link must differ from what plans are made from
-constexpr Duration kSmoothing = 1s;
-constexpr Duration kLasting = 3s;
-constexpr Duration kTellAgain = 3s;
+constexpr Duration kSmoothing = 300ms;
+constexpr Duration kLasting = 1s;
+constexpr Duration kTellAgain = 1s;
 constexpr Duration kBetweenEpochs = 10s;
 constexpr Duration kPatience = 5s;       // of rank 0 with ranks that do not answer
 constexpr std::uint32_t kAhead = 4;      // collectives that may start before all have agreed

@@ -1,7 +1,6 @@
 #include "runtime/lease_desk.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -15,12 +14,10 @@ using namespace std::chrono_literals;
 
 constexpr auto kPatience = 2ms;           // before a smaller claim is told
 constexpr auto kDialTime = 10s;
-constexpr auto kLook = 25ms;              // between looks at what a channel has delivered: a system call per connection
-constexpr auto kReport = 100ms;
-constexpr double kEnoughToTell = 0.05;    // s measured, when a queue grows fast
-constexpr double kUrgent = 0.010;         // s in the queue
-constexpr auto kRoundLonger = 100ms;      // for those that have not reported
-constexpr auto kRound = 60ms;             // of the steward: a report of every rank, though they come at different times
+constexpr auto kAsk = 25ms;               // between questions to a far end: a small message there and back
+constexpr int kManyFlows = 4;             // more ask less often
+constexpr std::size_t kOpenQuestions = 100;
+constexpr auto kRateOver = 100ms;
 constexpr double kNoticeable = 0.01;      // a rate that changes by less stays: setting it is a system call per connection
 
 bool differ(double a, double b) {
@@ -47,12 +44,12 @@ LeaseDesk::LeaseDesk(Domain& domain, const Cluster& cluster, std::span<const Pee
   peers_.resize(peers.size());
   tiers_.resize(peers.size(), Tier::kWan);
   for (int r = 0; r < cluster.size(); ++r) {
-    if (cluster.region_of(r) != region) continue;
     const auto at = static_cast<std::size_t>(r);
+    rank_of_peer_[peers[at].id] = r;
+    if (cluster.region_of(r) != region) continue;
     members_.push_back(r);
     peers_[at] = peers[at];
     tiers_[at] = cluster.tier_between(rank, r);
-    rank_of_peer_[peers[at].id] = r;
   }
   steward_ = members_.front();
   links_.resize(budgets.size());
@@ -83,7 +80,11 @@ void LeaseDesk::begin(std::span<const LeasedFlow> flows) {
       announce_at_ = std::min(announce_at_, now_() + kPatience);
     }
   }
-  if (look_at_ == TimePoint::max() && !flows.empty()) look_at_ = now_() + kLook;
+  for (const LeasedFlow& each : flows) {
+    Flow& flow = links_[each.link].flows[each.channel];
+    // At once, so that what was counted before and what comes now are told apart.
+    if (flow.ask_at == TimePoint::max() || flow.ask_at == TimePoint{}) ask(each.link, *each.channel, flow, now_());
+  }
 }
 
 void LeaseDesk::end(std::span<const LeasedFlow> flows) {
@@ -98,6 +99,7 @@ void LeaseDesk::end(std::span<const LeasedFlow> flows) {
     if (mine == claims.end()) continue;
     *mine = claims.back();
     claims.pop_back();
+    if (claims.empty()) flow->second.ended = now_();
   }
   for (const std::uint32_t index : links_of(flows)) apply(links_[index]);
   if (!flows.empty()) announce_at_ = std::min(announce_at_, now_() + kPatience);
@@ -143,7 +145,7 @@ void LeaseDesk::announce(std::uint32_t index) {
   if (!differ(now.weight, link.told.weight) && !differ(now.cap, link.told.cap)) return;
   link.told = now;
   if (steward()) return take_claim(index, rank_, now);
-  send(steward_, Message{Kind::kClaim, index, now.weight, now.cap});
+  send(steward_, LeaseMessage{Kind::kClaim, index, now.weight, now.cap});
 }
 
 void LeaseDesk::take_claim(std::uint32_t index, int rank, const Claim& claim) {
@@ -172,43 +174,40 @@ std::size_t LeaseDesk::index_of(int rank) const {
 void LeaseDesk::tell(std::uint32_t index, std::size_t member) {
   Link& link = links_[index];
   const double share = link.told_share[member] = link.estimate.share();
-  if (members_[member] != rank_) return send(members_[member], Message{Kind::kFill, index, link.told_fill, share});
+  if (members_[member] != rank_) return send(members_[member], LeaseMessage{Kind::kFill, index, link.told_fill, share});
   if (link.claims[member].weight > 0) link.fill = link.told_fill;
   link.share = share;
   apply(link);
 }
 
 /// All that use the link learn of a new share, also those that claim nothing just now: they start with it.
-void LeaseDesk::take_sample(std::uint32_t index, int rank, const LinkSample& sample) {
-  Link& link = links_[index];
+void LeaseDesk::take_report(int rank, const LeaseMessage& report) {
+  Link& link = links_[report.link];
   link.claims.resize(members_.size());
   link.told_share.resize(members_.size());
-  link.reported.resize(members_.size());
-  link.reported[index_of(rank)] = true;
-  link.round.beside(sample);
   const TimePoint now = now_();
-  if (now < link.round_ends) return;
-  // One flow alone says little: what it does not get another may have got.
-  bool all = true;
-  for (std::size_t m = 0; m < members_.size(); ++m) all &= link.reported[m] || link.claims[m].weight <= 0;
-  if (!all && now < link.round_ends + kRoundLonger) return;
-  std::fill(link.reported.begin(), link.reported.end(), false);
-  link.round_ends = now + std::max<Duration>(kRound, std::chrono::duration_cast<Duration>(std::chrono::duration<double>(sample.rtt)));
+  link.meter.told(rank, report.peer, report.point, TimePoint(Duration(report.sent)), report.more != 0, now);
+  std::optional<LinkSample> seen = link.meter.window([&](int each) { return link.claims[index_of(each)].weight > 0; });
+  if (!seen) return;
+  seen->stated = link.budget * seen->seconds;
   const double before = link.estimate.share();
-  const LinkSample round = std::exchange(link.round, {});
-  link.estimate.observe(round, now);
+  link.estimate.observe(*seen, now);
   const double share = link.estimate.share();
-  if (listener_) listener_(index, share);
+  log::trace("leases: link {} carries {:.3f} of what is stated: {:.3f} arrives, {:.3f} of the pace, {:.1f} to {:.1f} ms in the queue", report.link,
+             share, seen->counts.delivered / seen->stated, seen->counts.delivered / std::max(1.0, seen->counts.allowed),
+             seen->least_queue * 1e3, seen->queue * 1e3);
+  if (listener_) listener_(report.link, share);
   if (share == before) return;
-  log::debug("leases: link {} carries {:.3f} of what is stated (was {:.3f}): {:.3f} of the pace arrives, {:.1f} ms in the queue", index,
-             share, before, round.delivered / round.allowed, link.estimate.queue_seconds() * 1e3);
+  log::debug("leases: link {} carries {:.3f} of what is stated (was {:.3f}): {:.3f} of the pace arrives, {:.1f} ms in the queue", report.link,
+             share, before, seen->counts.delivered / std::max(1.0, seen->counts.allowed), seen->queue * 1e3);
   for (std::size_t m = 0; m < members_.size(); ++m) {
-    if (link.told_share[m] != 0 && differ(link.told_share[m], share)) tell(index, m);
+    if (link.told_share[m] != 0 && differ(link.told_share[m], share)) tell(report.link, m);
   }
 }
 
 spi::Channel* LeaseDesk::channel_to(int rank) {
   const auto at = static_cast<std::size_t>(rank);
+  if (!in_region(rank)) return nullptr;
   auto channel = domain_.channel(peers_[at], tiers_[at], ChannelPlan{}, Clock::now() + kDialTime);
   if (channel.ok()) return *channel;
   log::debug("leases: {}", channel.status().to_string());
@@ -222,21 +221,23 @@ LeaseDesk::Parcel& LeaseDesk::keep(Parcel parcel) {
   return at;
 }
 
-void LeaseDesk::send(int rank, const Message& message) {
-  spi::Channel* const channel = channel_to(rank);
-  if (channel == nullptr) return;
+void LeaseDesk::send(int rank, const LeaseMessage& message) {
+  if (spi::Channel* const channel = channel_to(rank)) send(*channel, rank, message);
+}
+
+void LeaseDesk::send(spi::Channel& channel, int rank, const LeaseMessage& message) {
   Parcel& parcel = keep(Parcel{message, rank});
   spi::SendRequest request;
   request.id = spi::MessageId{kComm, sent_[rank]++, 0, 0};
   request.data = std::as_bytes(std::span(&parcel.message, 1));
   request.context = tagged(&parcel);
-  channel->send(request);
+  channel.send(request);
 }
 
 void LeaseDesk::arrived(const spi::Completion& completion) {
   const auto known = rank_of_peer_.find(completion.peer);
-  if (known == rank_of_peer_.end()) return log::debug("leases: a message from outside the region");
-  spi::Channel* const channel = channel_to(known->second);
+  if (known == rank_of_peer_.end()) return log::debug("leases: a message from nobody we know");
+  spi::Channel* const channel = in_region(known->second) ? channel_to(known->second) : domain_.find_channel(completion.peer);
   if (channel == nullptr) return;
   Parcel& parcel = keep(Parcel{{}, known->second, true, completion.id.seq});
   spi::RecvRequest request;
@@ -254,36 +255,43 @@ void LeaseDesk::completed(const spi::Completion& completion) {
   parcels_.erase(found);
   if (!parcel->incoming || !completion.status.ok()) return;
   // Messages may overtake each other; an older one says nothing new about a link, but may be the only one about another.
-  const Message& message = parcel->message;
-  // A rate of 0 would mean: not paced at all.
+  const LeaseMessage& message = parcel->message;
   if (message.link >= links_.size() || !sane(message)) return log::warn("leases: what rank {} says makes no sense", parcel->rank);
-  auto& newest = heard_[(parcel->rank * static_cast<int>(links_.size()) + static_cast<int>(message.link)) * kKinds + static_cast<int>(message.kind)];
-  if (parcel->number + 1 <= newest) return;
-  newest = parcel->number + 1;
-  handle(*parcel);
+  auto& newest = heard_[(parcel->rank * static_cast<int>(links_.size()) + static_cast<int>(message.link)) * LeaseMessage::kKinds +
+                        static_cast<int>(message.kind)];
+  // Each report of a rank may be about another flow.
+  if (parcel->number + 1 <= newest && message.kind != Kind::kReport) return;
+  newest = std::max(newest, parcel->number + 1);
+  heard(parcel->rank, message);
 }
 
-void LeaseDesk::handle(const Parcel& parcel) {
-  const Message& message = parcel.message;
-  if (message.kind == Kind::kClaim && steward()) {
-    return take_claim(message.link, parcel.rank, Claim{message.weight, message.cap});
-  }
-  if (message.kind == Kind::kSample && steward()) return take_sample(message.link, parcel.rank, message.sample);
-  if (message.kind != Kind::kFill || parcel.rank != steward_) return;
+void LeaseDesk::heard(int rank, const LeaseMessage& message) {
+  if (message.kind == Kind::kAsk) return answer(rank, message);
+  if (message.kind == Kind::kTold) return take_answer(rank, message);
+  if (!in_region(rank)) return;
+  if (message.kind == Kind::kClaim && steward()) return take_claim(message.link, rank, Claim{message.weight, message.cap});
+  if (message.kind == Kind::kReport && steward()) return take_report(rank, message);
+  if (message.kind != Kind::kFill || rank != steward_) return;
   Link& link = links_[message.link];
   if (link.told.weight > 0) link.fill = message.weight;
   link.share = message.cap;
   apply(link);
 }
 
-bool LeaseDesk::sane(const Message& message) {
-  const LinkSample& s = message.sample;
+bool LeaseDesk::sane(const LeaseMessage& message) const {
+  constexpr std::int64_t kMostTime = std::int64_t{1} << 60;  // ns, 36 years: sums of a few times must not overflow
+  const auto possible = [](std::int64_t time) { return time >= -kMostTime && time <= kMostTime; };
+  if (!possible(message.sent) || !possible(message.seen) || !possible(message.point.at.time_since_epoch().count())) return false;
   switch (message.kind) {
     case Kind::kClaim: return message.weight >= 0 && message.cap >= 0 && std::isfinite(message.weight + message.cap);
+    // A rate of 0 would mean: not paced at all.
     case Kind::kFill: return message.weight > 0 && message.cap > 0 && message.cap <= 1;
-    case Kind::kSample: {
-      const std::array<double, 10> all{s.seconds, s.delivered, s.allowed, s.queued_delivered, s.queued_allowed, s.queued_stated, s.packets, s.retransmits, s.rtt, s.min_rtt};
-      return std::all_of(all.begin(), all.end(), [](double each) { return each >= 0 && std::isfinite(each); });
+    case Kind::kAsk: return true;
+    case Kind::kTold: return message.bytes >= 0 && message.packets >= 0 && std::isfinite(message.bytes + message.packets);
+    case Kind::kReport: {
+      const LinkPoint& point = message.point;
+      const bool known = message.peer >= 0 && message.peer < static_cast<int>(peers_.size());
+      return known && point.queue >= 0 && point.rtt >= 0 && std::isfinite(point.queue + point.rtt) && point.counts.sane();
     }
   }
   return false;
@@ -300,9 +308,10 @@ void LeaseDesk::lost(spi::PeerId peer) {
 void LeaseDesk::left(spi::PeerId peer) {
   const auto known = rank_of_peer_.find(peer);
   if (known == rank_of_peer_.end()) return;
-  for (std::uint32_t index = 0; index < links_.size(); ++index) {
+  for (std::uint32_t index = 0; index < links_.size() && in_region(known->second); ++index) {
     Link& link = links_[index];
     if (steward()) {
+      link.meter.left(known->second);
       if (!link.claims.empty()) take_claim(index, known->second, {});
     } else if (known->second == steward_) {
       link.fill = kUnlimited;
@@ -311,49 +320,73 @@ void LeaseDesk::left(spi::PeerId peer) {
   }
 }
 
-bool LeaseDesk::in_use() const {
-  return std::any_of(links_.begin(), links_.end(), [](const Link& link) {
-    return std::any_of(link.flows.begin(), link.flows.end(), [](const auto& each) { return !each.second.claims.empty(); });
-  });
-}
+// ---- what arrives ----
 
 void LeaseDesk::look(TimePoint now) {
-  look_at_ = in_use() ? now + kLook : TimePoint::max();
+  look_at_ = TimePoint::max();
   for (std::uint32_t index = 0; index < links_.size(); ++index) {
-    Link& link = links_[index];
-    LinkSample seen;
-    bool used = false;
-    for (auto& [channel, flow] : link.flows) {
-      if (flow.claims.empty()) {
-        flow.meter.pause();
-      } else {
-        used = true;
-        seen.beside(flow.meter.look(channel->stats(), now));
-        link.arrived += flow.meter.arrived();
-      }
+    for (auto& [channel, flow] : links_[index].flows) {
+      if (now >= flow.ask_at) ask(index, *channel, flow, now);
+      look_at_ = std::min(look_at_, flow.ask_at);
     }
-    if (!used || link.arrived_since == TimePoint::max()) {
-      link.arrived_since = used ? now : TimePoint::max();
-      link.arrived = 0;
-    } else if (now - link.arrived_since >= kReport) {
-      link.delivery_rate = std::exchange(link.arrived, 0) / std::chrono::duration<double>(now - link.arrived_since).count();
-      link.arrived_since = now;
-    }
-    link.measured.then(seen);
-    const LinkSample& measured = link.measured;
-    const bool urgent = measured.seconds >= kEnoughToTell && measured.rtt > measured.min_rtt + std::max(kUrgent, measured.min_rtt / 4);
-    if (measured.seconds > 0 && (now >= link.report_at || urgent)) report(index, now);
   }
 }
 
-void LeaseDesk::report(std::uint32_t index, TimePoint now) {
-  Link& link = links_[index];
-  link.report_at = now + kReport;
-  const LinkSample sample = std::exchange(link.measured, {});
-  if (steward()) return take_sample(index, rank_, sample);
-  Message message{Kind::kSample, index};
-  message.sample = sample;
-  send(steward_, message);
+/// The last question goes out when the flow has ended: what comes back with its answer is all that was sent.
+void LeaseDesk::ask(std::uint32_t index, spi::Channel& channel, Flow& flow, TimePoint now) {
+  const auto many = static_cast<int>(links_[index].flows.size()) / kManyFlows;
+  flow.ask_at = flow.claims.empty() ? TimePoint::max() : now + (1 + many) * kAsk;
+  look_at_ = std::min(look_at_, flow.ask_at);
+  const auto far = rank_of_peer_.find(channel.peer());
+  if (far == rank_of_peer_.end() || flow.meter.open() > kOpenQuestions) return;
+  flow.meter.asks(channel.stats(), now);
+  LeaseMessage question{Kind::kAsk, index};
+  question.sent = now.time_since_epoch().count();
+  send(channel, far->second, question);
+}
+
+void LeaseDesk::answer(int rank, const LeaseMessage& question) {
+  const auto found = std::find_if(rank_of_peer_.begin(), rank_of_peer_.end(), [rank](const auto& each) { return each.second == rank; });
+  spi::Channel* const channel = found == rank_of_peer_.end() ? nullptr : domain_.find_channel(found->first);
+  if (channel == nullptr || in_region(rank)) return;
+  const spi::ChannelStats stats = channel->stats();
+  LeaseMessage told{Kind::kTold, question.link};
+  told.sent = question.sent;
+  told.seen = now_().time_since_epoch().count();
+  told.bytes = static_cast<double>(stats.arrived_bytes);
+  told.packets = static_cast<double>(stats.arrived_packets);
+  send(*channel, rank, told);
+}
+
+void LeaseDesk::take_answer(int rank, const LeaseMessage& answer) {
+  Link& link = links_[answer.link];
+  const auto used = std::find_if(link.flows.begin(), link.flows.end(), [&](const auto& each) {
+    const auto far = rank_of_peer_.find(each.first->peer());
+    return far != rank_of_peer_.end() && far->second == rank;
+  });
+  if (used == link.flows.end()) return;
+  auto& [channel, flow] = *used;
+  const TimePoint now = now_();
+  const TimePoint asked(Duration(answer.sent));
+  const double before = flow.meter.delivered();
+  const FarCount count{asked, TimePoint(Duration(answer.seen)), answer.bytes, answer.packets};
+  const std::optional<LinkPoint> point = flow.meter.told(count, channel->stats(), now);
+  if (!point) return;
+  link.arrived += flow.meter.delivered() - before;
+  if (now - link.arrived_since >= kRateOver) {
+    const double passed = std::chrono::duration<double>(now - link.arrived_since).count();
+    // After a pause it is only noted: nobody wants to know how slow nothing was.
+    if (passed < 1) link.delivery_rate = (link.arrived - link.arrived_then) / passed;
+    link.arrived_then = link.arrived;
+    link.arrived_since = now;
+  }
+  LeaseMessage report{Kind::kReport, answer.link};
+  report.peer = rank;
+  report.more = flow.claims.empty() && asked >= flow.ended ? 0 : 1;
+  report.sent = now.time_since_epoch().count();
+  report.point = *point;
+  if (steward()) return take_report(rank_, report);
+  send(steward_, report);
 }
 
 void LeaseDesk::poll() {

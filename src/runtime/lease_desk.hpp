@@ -10,8 +10,10 @@
 #include <vector>
 
 #include "runtime/domain.hpp"
+#include "runtime/flow_meter.hpp"
+#include "runtime/lease_message.hpp"
 #include "runtime/link_estimate.hpp"
-#include "runtime/link_sample.hpp"
+#include "runtime/link_meter.hpp"
 #include "runtime/link_shares.hpp"
 
 namespace longspan {
@@ -35,9 +37,10 @@ struct LeasedFlow {
 ///
 /// A claim that shrinks is told a moment later: most often the next operation takes it again.
 ///
-/// What a link really carries is measured: ranks that send over it tell the steward about every 100 ms what arrived, and
-/// the steward tells all that use it which share of the stated budget that is (see LinkEstimate). Every rate is multiplied
-/// with it, at once and also inside a collective; plans are not changed by this.
+/// What a link really carries is measured: ranks that send over it ask the far ends what has arrived (see FlowMeter) and
+/// tell the steward, which brings that together (see LinkMeter) and tells all that use the link which share of the stated
+/// budget it carries (see LinkEstimate). Every rate is multiplied with it, at once and also inside a collective; plans are
+/// not changed by this.
 ///
 /// Domain lock held throughout.
 class LeaseDesk final : public Pollable {
@@ -51,7 +54,7 @@ class LeaseDesk final : public Pollable {
             Now now = Clock::now);
   ~LeaseDesk() override;
 
-  /// Called at a steward with what a link carries, about every 100 ms while it is used; empty: nobody listens.
+  /// Called at a steward with what a link carries, about every 50 ms while it is used; empty: nobody listens.
   void on_measured(std::function<void(std::uint32_t link, double share)> listener) { listener_ = std::move(listener); }
 
   void begin(std::span<const LeasedFlow> flows);
@@ -68,6 +71,8 @@ class LeaseDesk final : public Pollable {
   void arrived(const spi::Completion& completion);
   static bool owns(const void* context) noexcept { return (reinterpret_cast<std::uintptr_t>(context) & 2U) != 0; }
   void completed(const spi::Completion& completion);
+  /// What another desk said.
+  void heard(int rank, const LeaseMessage& message);
   /// The channel to a peer is gone, and all that pointed to it.
   void lost(spi::PeerId peer);
   /// A peer has said goodbye: what it claimed is free, and from a steward nothing more will be heard.
@@ -78,18 +83,10 @@ class LeaseDesk final : public Pollable {
   TimePoint next_deadline() const override { return std::min(announce_at_, look_at_); }
 
  private:
-  enum class Kind : std::uint32_t { kClaim = 1, kFill = 2, kSample = 3 };
-  static constexpr int kKinds = 4;
-  struct Message {
-    Kind kind = Kind::kClaim;
-    std::uint32_t link = 0;
-    double weight = 0;  // of a claim; of a fill: the level
-    double cap = 0;     // of a fill: the link's share
-    LinkSample sample{};
-  };
+  using Kind = LeaseMessage::Kind;
   /// A message under way, found again by its completion.
   struct Parcel {
-    Message message;
+    LeaseMessage message;
     int rank = 0;
     bool incoming = false;
     std::uint32_t number = 0;
@@ -98,6 +95,8 @@ class LeaseDesk final : public Pollable {
     std::vector<Claim> claims;  // of the operations that use it now
     double rate = 0;            // as last set
     FlowMeter meter;
+    TimePoint ask_at{};         // the next time; max: when somebody uses it again
+    TimePoint ended{};          // since then nobody uses it
     double idle_rate = 0;       // what the last operation's plan gave it
   };
   struct Link {
@@ -106,19 +105,16 @@ class LeaseDesk final : public Pollable {
     Claim told;                // what the steward knows of us
     double fill = kUnlimited;  // as the steward answered
     double share = 1;          // as the steward answered
-    LinkSample measured;       // since the last report
-    TimePoint report_at{};
-    double arrived = 0;        // bytes, since then
-    TimePoint arrived_since = TimePoint::max();
+    double arrived = 0;        // bytes, of all flows
+    double arrived_then = 0;   // when its rate was last reckoned
+    TimePoint arrived_since{};
     double delivery_rate = 0;
     // At the steward:
     std::vector<Claim> claims;       // by rank of the region
     std::vector<double> told_share;  // by rank of the region; 0: has not used the link
     double told_fill = kUnlimited;
     LinkEstimate estimate;
-    LinkSample round;
-    std::vector<bool> reported;      // in this round, by rank of the region
-    TimePoint round_ends{};
+    LinkMeter meter;
   };
 
   bool steward() const noexcept { return rank_ == steward_; }
@@ -126,25 +122,27 @@ class LeaseDesk final : public Pollable {
   void apply(Link& link);
   void announce(std::uint32_t index);
   void take_claim(std::uint32_t index, int rank, const Claim& claim);
-  void take_sample(std::uint32_t index, int rank, const LinkSample& sample);
+  void take_report(int rank, const LeaseMessage& report);
+  void take_answer(int rank, const LeaseMessage& answer);
+  void answer(int rank, const LeaseMessage& question);
+  void ask(std::uint32_t index, spi::Channel& channel, Flow& flow, TimePoint now);
   std::size_t index_of(int rank) const;
   void tell(std::uint32_t index, std::size_t member);
-  static bool sane(const Message& message);
+  bool sane(const LeaseMessage& message) const;
   void look(TimePoint now);
-  void report(std::uint32_t index, TimePoint now);
-  bool in_use() const;
   spi::Channel* channel_to(int rank);  // nullptr: it cannot be reached
   Parcel& keep(Parcel parcel);
-  void send(int rank, const Message& message);
-  void handle(const Parcel& parcel);
+  void send(int rank, const LeaseMessage& message);
+  void send(spi::Channel& channel, int rank, const LeaseMessage& message);
+  bool in_region(int rank) const { return peers_[static_cast<std::size_t>(rank)].id != 0; }
 
   Domain& domain_;
   Now now_;
   int rank_ = 0;
   int steward_ = 0;
   std::vector<int> members_;  // ranks of the region, ascending
-  std::unordered_map<spi::PeerId, int> rank_of_peer_;
-  std::vector<Peer> peers_;   // by rank; only those of the region are filled in
+  std::unordered_map<spi::PeerId, int> rank_of_peer_;  // of all regions
+  std::vector<Peer> peers_;   // by rank; id 0: of another region
   std::vector<Tier> tiers_;   // by rank
   std::vector<Link> links_;
   std::unordered_map<Parcel*, std::unique_ptr<Parcel>> parcels_;

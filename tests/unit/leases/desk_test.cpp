@@ -1,4 +1,5 @@
 #include <atomic>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <string>
@@ -18,12 +19,18 @@ namespace {
 class PacedChannel final : public spi::Channel {
  public:
   spi::PeerId peer() const noexcept override { return 99; }
-  void send(const spi::SendRequest& /*request*/) override {}
+  void send(const spi::SendRequest& request) override {
+    LeaseMessage message;
+    if (request.data.size() != sizeof message) return;
+    std::memcpy(&message, request.data.data(), sizeof message);
+    questions.push_back(message);
+  }
   void post_recv(const spi::RecvRequest& /*request*/) override {}
   void release_view(std::uint64_t /*view_token*/) override {}
   void set_rate(double bytes_per_second) override { rate = bytes_per_second; }
   spi::ChannelStats stats() const override { return seen; }
   std::atomic<double> rate{0};
+  std::vector<LeaseMessage> questions;  // to the far end
   spi::ChannelStats seen;  // under the lock of its Domain, whose thread looks at it
 };
 
@@ -183,18 +190,26 @@ TEST_CASE("A link that carries less than stated slows all ranks of the region, t
   region.begin(1, one);
   region.begin(2, other);
   REQUIRE(region.settles({0, kBudget / 2, kBudget / 2}));
-  double delivered = 0;
+  std::map<int, double> waits;
+  std::map<int, double> sent;
   for (int passed = 0; passed < 2000; passed += 5) {
     clock.pass(milliseconds(5));
-    delivered += 300 * 0.005;  // of the link's 600
     for (const int rank : {1, 2}) {
       const auto lock = region.domains[static_cast<std::size_t>(rank)]->lock();
-      spi::ChannelStats& seen = region.channel(rank).seen;
-      const bool behind = region.channel(rank).rate > 301;
-      seen.unsent_bytes = 1;
-      seen.delivered_bytes = static_cast<std::uint64_t>(delivered);
-      seen.min_rtt = milliseconds(10);
-      seen.least_rtt = milliseconds(behind ? 50 : 10);
+      PacedChannel& channel = region.channel(rank);
+      const double dt = 0.005;
+      waits[rank] = std::max(0.0, waits[rank] + (channel.rate - 300) / 300 * dt);  // of the link's 600, half is this one's
+      sent[rank] += channel.rate * dt;
+      channel.seen.unsent_bytes = 1;
+      channel.seen.min_rtt = milliseconds(10);
+      channel.seen.rtt = channel.seen.least_rtt = std::chrono::nanoseconds(static_cast<std::int64_t>(1e9 * (0.010 + waits[rank])));
+      for (const LeaseMessage& question : std::exchange(channel.questions, {})) {
+        LeaseMessage told{LeaseMessage::Kind::kTold, question.link};
+        told.sent = question.sent;
+        told.seen = question.sent + static_cast<std::int64_t>(1e9 * (5 + waits[rank]));  // another clock
+        told.bytes = told.packets = sent[rank];
+        region.domains[static_cast<std::size_t>(rank)]->leases()->heard(3, told);
+      }
     }
     region.exchange();
     if (region.channel(1).rate < 305 && region.channel(2).rate < 305) break;

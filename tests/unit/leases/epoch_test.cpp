@@ -77,11 +77,11 @@ class Ranks {
 
 TEST_CASE("A lasting difference becomes a new epoch on all ranks, and so does its end; a passing one does not") {
   Ranks ranks(4);
-  ranks.measure(2, 0.6, 1s);
+  ranks.measure(2, 0.6, 800ms);
   ranks.measure(2, 1.0, 3s);
   ranks.deliver_all();
   for (int r = 0; r < 4; ++r) CHECK(ranks.at(r).desk->latest() == 0);
-  ranks.measure(2, 0.6, 6s);
+  ranks.measure(2, 0.6, 2s);
   ranks.deliver_all();
   for (int r = 0; r < 4; ++r) {
     REQUIRE(ranks.at(r).desk->latest() == 1);
