@@ -99,7 +99,7 @@ TEST_CASE("a message takes its transmission time and the latency, on the virtual
   REQUIRE(finish(pair.a, pair.b));
   CHECK(got == data);
   CHECK(pair.fabric.now() == 20'500ms);
-  CHECK(Clock::now() - real < 5s);
+  CHECK(Clock::now() - real < 15s);
 }
 
 TEST_CASE("messages on one link follow each other, the two directions do not", "[sim]") {
