@@ -10,6 +10,7 @@
 #include "bootstrap/wire.hpp"
 #include "longspan/bootstrap.hpp"
 #include "planner/network.hpp"
+#include "runtime/announcement.hpp"
 #include "runtime/communicator_impl.hpp"
 #include "runtime/epoch_desk.hpp"
 #include "runtime/fault_desk.hpp"
@@ -20,84 +21,6 @@
 
 namespace longspan::runtime {
 namespace {
-
-using bootstrap::Reader;
-using bootstrap::Writer;
-
-constexpr std::size_t kMaxText = 4096;
-constexpr std::size_t kMaxTopology = std::size_t{1} << 20;
-
-/// What a rank tells the others about itself.
-struct Announcement {
-  spi::PeerId id = 0;
-  Whereabouts where;
-  std::string topology_name;  ///< "" without one
-  std::vector<EndpointAddress> endpoints;
-
-  std::string encode() const {
-    Writer out;
-    out.u64(id);
-    out.text(where.declared_host);
-    out.text(where.hostname);
-    out.text(where.address);
-    out.u64(where.topology_digest);
-    out.text(topology_name);
-    out.u32(static_cast<std::uint32_t>(endpoints.size()));
-    for (const auto& [name, address] : endpoints) {
-      out.text(name);
-      out.text(address);
-    }
-    return std::move(out).take();
-  }
-
-  static Result<Announcement> decode(const std::string& bytes, std::size_t rank) {
-    Reader in(bytes);
-    Announcement made;
-    made.id = in.u64();
-    made.where.declared_host = in.text(kMaxText);
-    made.where.hostname = in.text(kMaxText);
-    made.where.address = in.text(kMaxText);
-    made.where.topology_digest = in.u64();
-    made.topology_name = in.text(kMaxText);
-    const std::uint32_t endpoints = in.count(8);
-    for (std::uint32_t i = 0; i < endpoints && in.ok(); ++i) {
-      std::string name = in.text(kMaxText);
-      made.endpoints.emplace_back(std::move(name), in.text(kMaxText));
-    }
-    if (!in.ok()) return Status(StatusCode::kInternal, fmt::format("rank {} announced itself with bytes that make no sense", rank));
-    return made;
-  }
-};
-
-/// What rank 0 decides once for all: every rank plans from this alone.
-struct Context {
-  std::string topology;
-  std::string source;
-  std::vector<int> host_of_rank;
-  std::string algorithm;
-
-  std::string encode() const {
-    Writer out;
-    out.text(topology);
-    out.text(source);
-    out.text(algorithm);
-    out.u32(static_cast<std::uint32_t>(host_of_rank.size()));
-    for (const int host : host_of_rank) out.i32(host);
-    return std::move(out).take();
-  }
-
-  static Result<Context> decode(const std::string& bytes) {
-    Reader in(bytes);
-    Context made;
-    made.topology = in.text(kMaxTopology);
-    made.source = in.text(kMaxText);
-    made.algorithm = in.text(kMaxText);
-    const std::uint32_t ranks = in.count(4);
-    for (std::uint32_t i = 0; i < ranks; ++i) made.host_of_rank.push_back(in.i32());
-    if (!in.ok()) return Status(StatusCode::kInternal, "rank 0's planning context makes no sense");
-    return made;
-  }
-};
 
 Result<std::optional<Topology>> own_topology(const Options& options) {
   if (options.topology_text) {
@@ -228,6 +151,7 @@ Result<std::shared_ptr<Job>> Job::join(const LaunchInfo& launch, const Options& 
   job->cluster_.topology.source = context.source;
   job->cluster_.host_of_rank = std::move(context.host_of_rank);
   if (job->cluster_.size() != launch.size) return Status(StatusCode::kInternal, "rank 0's planning context has another number of ranks");
+  LONGSPAN_TRY(check_places(job->cluster_));
   job->id_ = met.job & ~kPointToPointBit;
   job->planner_options_.forced = std::move(context.algorithm);
   for (std::size_t r = 0; r < met.payloads.size(); ++r) {
