@@ -53,9 +53,10 @@ Duration to_duration(double seconds) { return std::chrono::duration_cast<Duratio
 
 Duration LinkEstimate::round_trips(double count) const { return to_duration(count * std::max(rtt_, 1e-3)); }
 
-/// A quarter of the buffer, but more than schedulers add and less than anybody wants to wait.
+/// Half of the buffer, but more than schedulers add and less than anybody wants to wait: a far end whose cores are all busy
+/// answers 20 to 30 ms late, which is no queue of the link.
 double LinkEstimate::high_queue() const {
-  return std::clamp((options_.buffer_seconds > 0 ? options_.buffer_seconds : rtt_) / 4, 0.004, 0.016);
+  return std::clamp((options_.buffer_seconds > 0 ? options_.buffer_seconds : rtt_) / 2, 0.004, 0.040);
 }
 
 void LinkEstimate::set(double share, TimePoint now) {
