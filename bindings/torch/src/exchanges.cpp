@@ -153,7 +153,7 @@ LongspanBackend::WorkPtr LongspanBackend::send(Tensors& tensors, int to, int tag
 
 LongspanBackend::WorkPtr LongspanBackend::receive(const at::Tensor& tensor, int from, int tag, c10d::OpType type, const char* title) {
   const std::uint32_t number = wire_tag(tag);
-  Batch batch = begin(type, title, {}, {tensor});
+  Batch batch = begin(type, title, {tensor}, {tensor});  // profiles show the shapes of what comes first
   const at::Tensor host = staged_empty(tensor);
   batch.plan.held.push_back(host);
   if (!host.is_same(tensor)) batch.after.push_back([tensor, host] { tensor.copy_(host); });

@@ -15,8 +15,10 @@ constexpr std::size_t kMostThreads = 16;  // callbacks that wait for each other 
 
 std::exception_ptr error_of(const Status& status) {
   if (status.ok()) return nullptr;
+  // Programs that know other backends look for these words.
+  const std::string what = status.code() == StatusCode::kTimeout ? "Timed out waiting: " + std::string(status.message()) : status.to_string();
   return std::make_exception_ptr(
-      c10::DistBackendError(c10::SourceLocation{__func__, __FILE__, static_cast<std::uint32_t>(__LINE__)}, "longspan: " + status.to_string()));
+      c10::DistBackendError(c10::SourceLocation{__func__, __FILE__, static_cast<std::uint32_t>(__LINE__)}, "longspan: " + what));
 }
 
 }  // namespace
