@@ -82,8 +82,8 @@ class LabProcess {
     alive_.reset(ends[0]);
     ::fcntl(alive_.get(), F_SETFD, FD_CLOEXEC);
     Fd inherited(ends[1]);
-    arguments.insert(arguments.begin(), LAB_PROGRAM);
-    std::vector<char*> argv;
+    std::string program = LAB_PROGRAM;
+    std::vector<char*> argv{program.data()};
     for (std::string& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
     pid_ = ::fork();
