@@ -1,0 +1,203 @@
+#!/usr/bin/env python3
+"""What torch.distributed reaches on longspan: beside all_reduce_perf, beside Gloo, and beside what the links allow. Rounds are
+interleaved. Prints a table and writes one JSON file for each part into --out.
+
+  cmake --preset release -DLONGSPAN_TORCH=ON -DPython3_EXECUTABLE=PYTHON && cmake --build --preset release
+  PYTHON perf/torch/run.py                 # all parts, about ten minutes on an idle machine; PYTHON has torch
+  PYTHON perf/torch/run.py --only ddp --rounds 3
+
+The lab is perf/topologies/two_regions.toml: 2 regions x 2 hosts, 1 Gbit/s, 40 ms RTT, one rank a host.
+"""
+import argparse
+import datetime
+import json
+import os
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from ranks import ROOT, TOPOLOGY, Failed, Runner
+
+HERE = Path(__file__).resolve().parent
+KB4, MB1, MB64 = 4 << 10, 1 << 20, 64 << 20
+PARTS = ["all_reduce", "ddp", "one_host", "start"]
+
+
+def program(name, *words):
+    return [sys.executable, str(HERE / name), *map(str, words)]
+
+
+def median(values):
+    values = list(values)
+    return statistics.median(values) if values else None
+
+
+def rounds_of(options, cases):
+    """{case: [what each round gave]}; each round begins with another case, and one that fails is told and left out."""
+    found = {name: [] for name in cases}
+    names = list(cases)
+    for number in range(options.rounds):
+        for i in range(len(names)):
+            name = names[(i + number) % len(names)]
+            try:
+                said = cases[name]()
+            except Failed as failure:
+                print(f"round {number + 1}: {name} FAILED: {failure}", file=sys.stderr, flush=True)
+                continue
+            said["round"] = number
+            found[name].append(said)
+            print(f"round {number + 1} of {options.rounds}: {name} done", file=sys.stderr, flush=True)
+    return found
+
+
+def with_lab(said, lab):
+    return {**said, "lab": lab}
+
+
+# --- all_reduce on the lab ----------------------------------------------------------------------------------------------
+
+def perf_program(runner, size, calls, warmup):
+    """all_reduce_perf, in place as torch's call is: median time, and the mean as the chain has."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "out.json"
+        command = [str(runner.build / "bin" / "all_reduce_perf"), "-b", str(size), "-e", str(size), "-n", str(calls), "-w", str(warmup),
+                   "-c", "0", "--memory", "heap", "-J", str(file)]
+        _, lab = runner.on_lab(["sh", "-c", 'echo "{}"; exec "$@"', "sh", *command], "longspan")
+        row = json.loads(file.read_text())["results"][0]["in_place"]
+    return {"mean_us": statistics.mean(row["samples_us"]), "median_us": row["time_us"], "min_us": row["min_us"], "samples_us": row["samples_us"], "lab": lab}
+
+
+def all_reduce(runner, options):
+    cases = {}
+    for size, calls, warmup in ((MB64, 10, 3), (KB4, 40, 10)):
+        def torch_case(backend, size=size, calls=calls, warmup=warmup):
+            few = (3, 1) if backend == "gloo" and size == MB64 else (calls, warmup)
+            said, lab = runner.on_lab(program("rank_all_reduce.py", backend, f"{size}:{few[0]}:{few[1]}"), backend)
+            return with_lab(said[str(size)], lab)
+        cases[f"all_reduce_perf {size}"] = lambda size=size, calls=calls, warmup=warmup: perf_program(runner, size, calls, warmup)
+        cases[f"longspan {size}"] = lambda case=torch_case: case("longspan")
+        cases[f"gloo {size}"] = lambda case=torch_case: case("gloo")
+    runs = rounds_of(options, cases)
+    rows = []
+    for size in (MB64, KB4):
+        bound = runner.bound_us(size)
+        row = {"bytes": size, "bound_us": bound}
+        for who in ("all_reduce_perf", "longspan", "gloo"):
+            row[f"{who}_us"] = median(run["median_us"] for run in runs[f"{who} {size}"])
+            row[f"{who}_mean_us"] = median(run["mean_us"] for run in runs[f"{who} {size}"])
+        rows.append(row)
+    return {"runs": runs, "rows": rows, "lines": [
+        f"all_reduce of {row['bytes'] >> 10} KiB on the lab: {in_ms(row['longspan_us'])}, all_reduce_perf {in_ms(row['all_reduce_perf_us'])} "
+        f"({difference(row)}), Gloo {in_ms(row['gloo_us'])}, bound {in_ms(row['bound_us'])}" for row in rows]}
+
+
+def difference(row):
+    if row["longspan_us"] is None or row["all_reduce_perf_us"] is None:
+        return "-"
+    more = row["longspan_us"] - row["all_reduce_perf_us"]
+    return f"{more:+.0f} us, {100 * more / row['all_reduce_perf_us']:+.1f} %"
+
+
+def in_ms(us):
+    return "-" if us is None else f"{us / 1e3:.4g} ms"
+
+
+# --- DDP on the lab -----------------------------------------------------------------------------------------------------
+
+def ddp(runner, options):
+    def step(backend, bucket, count, warmup):
+        said, lab = runner.on_lab(program("rank_ddp.py", backend, count, warmup, bucket), backend)
+        return with_lab(said, lab)
+    cases = {f"longspan {bucket:g} MB": lambda bucket=bucket: step("longspan", bucket, 6, 3) for bucket in options.buckets}
+    cases["gloo 25 MB"] = lambda: step("gloo", 25, 3, 2)
+    cases["compute, 4 at once"] = lambda: step("none", 25, 10, 3)
+    cases["compute, 1 process"] = lambda: runner.on_host(program("rank_ddp.py", "none", 10, 3, 25), 1)
+    runs = rounds_of(options, cases)
+    parameters = next(run["parameters"] for each in runs.values() for run in each)
+    row = {"parameters": parameters, "wire_bound_s": runner.bound_us(4 * parameters) / 1e6,
+           "step_s": {name: median(run["step_s"] for run in each) for name, each in runs.items()},
+           "reduced_s": {name: median(run["reduced_s"] for run in each) for name, each in runs.items()}}
+    steps = row["step_s"]
+    row["bound_s"] = max(row["wire_bound_s"], steps["compute, 4 at once"] or 0)
+    lines = [f"DDP, {parameters / 1e6:.1f} M fp32 parameters, 4 ranks on the lab; a step (and up to the end of backward), wire bound {row['wire_bound_s']:.3f} s:"]
+    for name, value in steps.items():
+        if value is not None:
+            lines.append(f"  {name:20} {value:.3f} s ({row['reduced_s'][name]:.3f} s)" + (
+                f", {100 * row['bound_s'] / value:.1f} % ({100 * row['bound_s'] / row['reduced_s'][name]:.1f} %) of the bound, "
+                f"{(steps['gloo 25 MB'] or 0) / value:.2f} x as fast as Gloo" if name.startswith("longspan") else ""))
+    return {"runs": runs, "rows": [row], "lines": lines}
+
+
+# --- one host -----------------------------------------------------------------------------------------------------------
+
+def one_host(runner, options):
+    cases = {}
+    for backend in ("longspan", "gloo"):
+        cases[f"all_reduce {backend}"] = lambda backend=backend: runner.on_host(
+            program("rank_all_reduce.py", backend, f"{KB4}:40:20", f"{MB1}:40:20", f"{MB64}:20:5"), 2)
+        cases[f"ddp {backend}"] = lambda backend=backend: runner.on_host(program("rank_ddp.py", backend, 20, 5, 25), 2)
+    cases["compute, 2 at once"] = lambda: runner.on_host(program("rank_ddp.py", "none", 20, 5, 25), 2)
+    runs = rounds_of(options, cases)
+    row = {"ranks": 2}
+    lines = []
+    for size in (KB4, MB1, MB64):
+        each = {b: median(run[str(size)]["median_us"] for run in runs[f"all_reduce {b}"]) for b in ("longspan", "gloo")}
+        row[f"all_reduce_{size}_us"] = each
+        if all(each.values()):
+            lines.append(f"one host, 2 ranks, all_reduce of {size >> 10} KiB: {each['longspan']:.0f} us, Gloo {each['gloo']:.0f} us "
+                         f"({each['gloo'] / each['longspan']:.2f} x as fast)")
+    each = {b: median(run["step_median_s"] for run in runs[f"ddp {b}"]) for b in ("longspan", "gloo")}
+    row["ddp_step_s"] = {**each, "compute": median(run["step_median_s"] for run in runs["compute, 2 at once"])}
+    if all(row["ddp_step_s"].values()):
+        lines.append(f"one host, 2 ranks, DDP step: {each['longspan']:.3f} s, Gloo {each['gloo']:.3f} s "
+                     f"({each['gloo'] / each['longspan']:.2f} x as fast), compute alone {row['ddp_step_s']['compute']:.3f} s")
+    return {"runs": runs, "rows": [row], "lines": lines}
+
+
+# --- starting -----------------------------------------------------------------------------------------------------------
+
+def start(runner, options):
+    cases = {}
+    for backend in ("longspan", "gloo"):
+        cases[f"lab {backend}"] = lambda backend=backend: with_lab(*runner.on_lab(program("rank_start.py", backend), backend))
+        cases[f"one host {backend}"] = lambda backend=backend: runner.on_host(program("rank_start.py", backend), 4)
+    runs = rounds_of(options, cases)
+    rows = [{"where": name, **{key: median(run[key] for run in each) for key in ("torch_import_s", "package_import_s", "init_s", "init_and_barrier_s")}}
+            for name, each in runs.items()]
+    return {"runs": runs, "rows": rows, "lines": [
+        f"starting 4 ranks, {row['where']}: {row['init_s']:.2f} s beyond torch's import ({row['torch_import_s']:.2f} s), "
+        f"{row['init_and_barrier_s']:.2f} s with a barrier" for row in rows if row["init_s"] is not None]}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", type=lambda text: text.split(","), default=PARTS, help=",".join(PARTS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--buckets", type=lambda text: [float(word) for word in text.split(",")], default=[25.0],
+                        help="bucket_cap_mb of longspan's DDP runs (25, torch's own)")
+    parser.add_argument("--build", default=str(ROOT / "build" / "release"), help="build folder (build/release)")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "torch-figures")
+    parser.add_argument("--wrap", default="", help="command before each run: a lock that keeps the machine quiet, say")
+    parser.add_argument("--seconds", type=int, default=80, help="a run's limit (80)")
+    options = parser.parse_args()
+    import torch
+    runner = Runner(options.build, options.wrap, options.seconds)
+    options.out.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for part in options.only:
+        found = {"all_reduce": all_reduce, "ddp": ddp, "one_host": one_host, "start": start}[part](runner, options)
+        whole = {"what": part, "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%MZ"), "torch": torch.__version__,
+                 "cores": os.cpu_count(), "rounds": options.rounds, "topology": str(TOPOLOGY.relative_to(ROOT)), **found}
+        invalid = sum(not run["lab"]["valid"] for each in found["runs"].values() for run in each if "lab" in run)
+        if invalid:
+            whole["lines"].append(f"  {invalid} of these runs were invalid: the lab was late by itself (docs/lab.md)")
+        (options.out / f"torch_{part}.json").write_text(json.dumps(whole, indent=1) + "\n")
+        print("\n".join(whole["lines"]), flush=True)
+        lines += whole["lines"]
+    print(f"\nsaved in {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
