@@ -1,10 +1,11 @@
 """DDP steps of a model of 26 M fp32 parameters whose compute is tiny: what is left is the communication of its gradients.
 
-  rank_ddp.py BACKEND STEPS WARMUP BUCKET_MB      BACKEND none: the same steps without communication, in each process alone
+  rank_ddp.py BACKEND STEPS WARMUP BUCKET_MB      BACKEND none: the same steps on every rank at once, without communication
 
 A step is zero_grad, forward, backward with all gradients summed, and an SGD update. Steps follow one another without a barrier.
 """
 import json
+import os
 import statistics
 import sys
 import time
@@ -14,7 +15,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-WIDTH, LAYERS, BATCH = 1000, 26, 2
+WIDTH, LAYERS, BATCH = 1000, 26, 1
 
 
 def steps(model, parameters, count):
@@ -25,7 +26,7 @@ def steps(model, parameters, count):
     whole, reduced = [], []
     for _ in range(count):
         begin = time.perf_counter()
-        optimizer.zero_grad(set_to_none=not isinstance(model, DistributedDataParallel))  # DDP's gradients are views of its buckets
+        optimizer.zero_grad()
         model(x).square().mean().backward()
         reduced.append(time.perf_counter() - begin)
         optimizer.step()
@@ -41,6 +42,9 @@ def main():
     parameters = list(model.parameters())
     said = {"parameters": sum(p.numel() for p in parameters)}
     if backend == "none":
+        if "RANK" in os.environ:  # ranks share cores: they must compute at the same time here too
+            dist.init_process_group("gloo")
+            dist.barrier()
         whole, reduced = steps(model, parameters, count + warmup)
     else:
         if backend == "longspan":

@@ -33,11 +33,14 @@ def median(values):
     return statistics.median(values) if values else None
 
 
-def rounds_of(options, cases):
-    """{case: [what each round gave]}; each round begins with another case, and one that fails is told and left out."""
-    found = {name: [] for name in cases}
+def rounds_of(part, options, cases):
+    """{case: [what each round gave]}, with --add after those of the file; each round begins with another case, and one that
+    fails is told and left out."""
+    file = options.out / f"torch_{part}.json"
+    found = json.loads(file.read_text())["runs"] if options.add and file.exists() else {}
+    first = max((run["round"] + 1 for each in found.values() for run in each), default=0)
     names = list(cases)
-    for number in range(options.rounds):
+    for number in range(first, first + options.rounds):
         for i in range(len(names)):
             name = names[(i + number) % len(names)]
             try:
@@ -46,9 +49,9 @@ def rounds_of(options, cases):
                 print(f"round {number + 1}: {name} FAILED: {failure}", file=sys.stderr, flush=True)
                 continue
             said["round"] = number
-            found[name].append(said)
-            print(f"round {number + 1} of {options.rounds}: {name} done", file=sys.stderr, flush=True)
-    return found
+            found.setdefault(name, []).append(said)
+            print(f"round {number + 1}: {name} done", file=sys.stderr, flush=True)
+    return {name: found.get(name, []) for name in [*names, *(n for n in found if n not in cases)]}
 
 
 def with_lab(said, lab):
@@ -57,46 +60,42 @@ def with_lab(said, lab):
 
 # --- all_reduce on the lab ----------------------------------------------------------------------------------------------
 
-def perf_program(runner, size, calls, warmup):
-    """all_reduce_perf, in place as torch's call is: median time, and the mean as the chain has."""
+SIZES = (KB4, MB64)
+
+
+def perf_program(runner):
+    """all_reduce_perf, in place as torch's call is: every call starts at an agreed instant, and ends with the last rank."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "out.json"
-        command = [str(runner.build / "bin" / "all_reduce_perf"), "-b", str(size), "-e", str(size), "-n", str(calls), "-w", str(warmup),
+        command = [str(runner.build / "bin" / "all_reduce_perf"), "-b", str(KB4), "-e", str(MB64), "-f", str(MB64 // KB4), "-n", "10", "-w", "4",
                    "-c", "0", "--memory", "heap", "-J", str(file)]
         _, lab = runner.on_lab(["sh", "-c", 'echo "{}"; exec "$@"', "sh", *command], "longspan")
-        row = json.loads(file.read_text())["results"][0]["in_place"]
-    return {"mean_us": statistics.mean(row["samples_us"]), "median_us": row["time_us"], "min_us": row["min_us"], "samples_us": row["samples_us"], "lab": lab}
+        said = {}
+        for row in json.loads(file.read_text())["results"]:
+            samples = row["in_place"]["samples_us"]
+            said[str(row["size"])] = {"mean_us": statistics.mean(samples), "median_us": row["in_place"]["time_us"], "samples_us": samples}
+    return with_lab(said, lab)
 
 
 def all_reduce(runner, options):
-    cases = {}
-    for size, calls, warmup in ((MB64, 10, 3), (KB4, 40, 10)):
-        def torch_case(backend, size=size, calls=calls, warmup=warmup):
-            few = (3, 1) if backend == "gloo" and size == MB64 else (calls, warmup)
-            said, lab = runner.on_lab(program("rank_all_reduce.py", backend, f"{size}:{few[0]}:{few[1]}"), backend)
-            return with_lab(said[str(size)], lab)
-        cases[f"all_reduce_perf {size}"] = lambda size=size, calls=calls, warmup=warmup: perf_program(runner, size, calls, warmup)
-        cases[f"longspan {size}"] = lambda case=torch_case: case("longspan")
-        cases[f"gloo {size}"] = lambda case=torch_case: case("gloo")
-    runs = rounds_of(options, cases)
-    rows = []
-    for size in (MB64, KB4):
-        bound = runner.bound_us(size)
-        row = {"bytes": size, "bound_us": bound}
-        for who in ("all_reduce_perf", "longspan", "gloo"):
-            row[f"{who}_us"] = median(run["median_us"] for run in runs[f"{who} {size}"])
-            row[f"{who}_mean_us"] = median(run["mean_us"] for run in runs[f"{who} {size}"])
+    def chain(backend, *words):
+        return with_lab(*runner.on_lab(program("rank_all_reduce.py", backend, *words), backend))
+    runs = rounds_of("all_reduce", options, {
+        "all_reduce_perf": lambda: perf_program(runner),
+        "longspan": lambda: chain("longspan", f"{KB4}:40:10", f"{MB64}:12:4"),
+        "gloo": lambda: chain("gloo", f"{KB4}:10:2", f"{MB64}:3:1")})
+    rows, lines = [], []
+    for size in SIZES:
+        row = {"bytes": size, "bound_us": runner.bound_us(size)}
+        for who, each in runs.items():
+            row[who] = {key: median(run[str(size)][key] for run in each) for key in ("mean_us", "median_us")}
         rows.append(row)
-    return {"runs": runs, "rows": rows, "lines": [
-        f"all_reduce of {row['bytes'] >> 10} KiB on the lab: {in_ms(row['longspan_us'])}, all_reduce_perf {in_ms(row['all_reduce_perf_us'])} "
-        f"({difference(row)}), Gloo {in_ms(row['gloo_us'])}, bound {in_ms(row['bound_us'])}" for row in rows]}
-
-
-def difference(row):
-    if row["longspan_us"] is None or row["all_reduce_perf_us"] is None:
-        return "-"
-    more = row["longspan_us"] - row["all_reduce_perf_us"]
-    return f"{more:+.0f} us, {100 * more / row['all_reduce_perf_us']:+.1f} %"
+        if all(runs.values()):
+            ours, program_s = row["longspan"]["mean_us"], row["all_reduce_perf"]["median_us"]
+            lines.append(f"all_reduce of {size >> 10} KiB on the lab, a call of a chain: {in_ms(ours)}; all_reduce_perf {in_ms(program_s)} "
+                         f"({ours - program_s:+.0f} us, {100 * (ours / program_s - 1):+.1f} %; of its mean "
+                         f"{100 * (ours / row['all_reduce_perf']['mean_us'] - 1):+.1f} %); Gloo {in_ms(row['gloo']['mean_us'])}; bound {in_ms(row['bound_us'])}")
+    return {"runs": runs, "rows": rows, "lines": lines}
 
 
 def in_ms(us):
@@ -111,9 +110,9 @@ def ddp(runner, options):
         return with_lab(said, lab)
     cases = {f"longspan {bucket:g} MB": lambda bucket=bucket: step("longspan", bucket, 6, 3) for bucket in options.buckets}
     cases["gloo 25 MB"] = lambda: step("gloo", 25, 3, 2)
-    cases["compute, 4 at once"] = lambda: step("none", 25, 10, 3)
+    cases["compute, 4 at once"] = lambda: runner.on_host(program("rank_ddp.py", "none", 10, 3, 25), 4)
     cases["compute, 1 process"] = lambda: runner.on_host(program("rank_ddp.py", "none", 10, 3, 25), 1)
-    runs = rounds_of(options, cases)
+    runs = rounds_of("ddp", options, cases)
     parameters = next(run["parameters"] for each in runs.values() for run in each)
     row = {"parameters": parameters, "wire_bound_s": runner.bound_us(4 * parameters) / 1e6,
            "step_s": {name: median(run["step_s"] for run in each) for name, each in runs.items()},
@@ -138,7 +137,7 @@ def one_host(runner, options):
             program("rank_all_reduce.py", backend, f"{KB4}:40:20", f"{MB1}:40:20", f"{MB64}:20:5"), 2)
         cases[f"ddp {backend}"] = lambda backend=backend: runner.on_host(program("rank_ddp.py", backend, 20, 5, 25), 2)
     cases["compute, 2 at once"] = lambda: runner.on_host(program("rank_ddp.py", "none", 20, 5, 25), 2)
-    runs = rounds_of(options, cases)
+    runs = rounds_of("one_host", options, cases)
     row = {"ranks": 2}
     lines = []
     for size in (KB4, MB1, MB64):
@@ -162,7 +161,7 @@ def start(runner, options):
     for backend in ("longspan", "gloo"):
         cases[f"lab {backend}"] = lambda backend=backend: with_lab(*runner.on_lab(program("rank_start.py", backend), backend))
         cases[f"one host {backend}"] = lambda backend=backend: runner.on_host(program("rank_start.py", backend), 4)
-    runs = rounds_of(options, cases)
+    runs = rounds_of("start", options, cases)
     rows = [{"where": name, **{key: median(run[key] for run in each) for key in ("torch_import_s", "package_import_s", "init_s", "init_and_barrier_s")}}
             for name, each in runs.items()]
     return {"runs": runs, "rows": rows, "lines": [
@@ -178,17 +177,17 @@ def main():
                         help="bucket_cap_mb of longspan's DDP runs (25, torch's own)")
     parser.add_argument("--build", default=str(ROOT / "build" / "release"), help="build folder (build/release)")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "torch-figures")
-    parser.add_argument("--wrap", default="", help="command before each run: a lock that keeps the machine quiet, say")
+    parser.add_argument("--add", action="store_true", help="to the rounds that the files of --out have")
     parser.add_argument("--seconds", type=int, default=80, help="a run's limit (80)")
     options = parser.parse_args()
     import torch
-    runner = Runner(options.build, options.wrap, options.seconds)
+    runner = Runner(options.build, options.seconds)
     options.out.mkdir(parents=True, exist_ok=True)
     lines = []
     for part in options.only:
         found = {"all_reduce": all_reduce, "ddp": ddp, "one_host": one_host, "start": start}[part](runner, options)
         whole = {"what": part, "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%MZ"), "torch": torch.__version__,
-                 "cores": os.cpu_count(), "rounds": options.rounds, "topology": str(TOPOLOGY.relative_to(ROOT)), **found}
+                 "cores": os.cpu_count(), "rounds": max(len(each) for each in found["runs"].values()), "topology": str(TOPOLOGY.relative_to(ROOT)), **found}
         invalid = sum(not run["lab"]["valid"] for each in found["runs"].values() for run in each if "lab" in run)
         if invalid:
             whole["lines"].append(f"  {invalid} of these runs were invalid: the lab was late by itself (docs/lab.md)")
