@@ -1,10 +1,11 @@
-"""Runs checks on 4 ranks: python run.py MODULE... ; a check is a function `check_*` of the module, called on every rank.
+"""Runs checks on 4 ranks: python run.py [--needs PACKAGE] MODULE... ; a check is a function `check_*` of the module, called on every rank.
 
 Every rank runs every check, in the same order, in one process group. A check that fails on some rank ends the run, with what
-it said on which rank: the others may be inside a collective with it. Exit code 77: torch or the package is missing.
+it said on which rank: the others may be inside a collective with it. Exit code 77: torch, the process group or PACKAGE is missing.
 """
 
 import importlib
+import importlib.util
 import os
 import sys
 import time
@@ -67,6 +68,11 @@ def main(modules):
     except ImportError as missing:
         print(f"SKIP: torch is not installed, or the process group not built: {missing}")
         return 77
+    if modules[0] == "--needs":
+        package, modules = modules[1], modules[2:]
+        if importlib.util.find_spec(package) is None:
+            print(f"SKIP: {package} is not installed: pip install {package}")
+            return 77
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
