@@ -26,10 +26,10 @@ esac
 install_torch() {
   local venv
   venv=$(dirname "$(readlink -f "$0")")/../build/compare-venv
-  if "$venv/bin/python" -c 'import torch' 2>/dev/null; then return; fi
+  if "$venv/bin/python" -c 'import torch, expecttest' 2>/dev/null; then return; fi
   echo "setup: installing PyTorch into build/compare-venv"
   python3 -m venv "$venv" &&
-    "$venv/bin/pip" install -q 'torch==2.13.0+cpu' numpy --extra-index-url https://download.pytorch.org/whl/cpu ||
+    "$venv/bin/pip" install -q 'torch==2.13.0+cpu' numpy expecttest --extra-index-url https://download.pytorch.org/whl/cpu ||
     echo "setup: PyTorch could not be installed; perf/compare/wan.py goes on without Gloo" >&2
 }
 

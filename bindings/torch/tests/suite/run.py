@@ -24,7 +24,7 @@ import tomllib
 import unittest
 
 FOLDER = pathlib.Path(__file__).resolve().parent
-GLOO = FOLDER.parents[3] / "perf/results/2026-11-21/torch_suite_gloo.json"
+RESULTS = FOLDER.parents[3] / "perf/results/2026-11-21"
 NOT_FINISHED, MISSING = 75, 77
 
 
@@ -41,8 +41,10 @@ def arguments():
     parse.add_argument("--start", choices=["forkserver", "spawn"], default="forkserver",
                        help="how ranks start: from a process that has imported torch, or each importing it anew, as PyTorch's CI does")
     parse.add_argument("--regions", action="store_true", help="two regions of two ranks, joined by TCP over the loopback")
-    parse.add_argument("--gloo-results", default=GLOO, metavar="FILE", help="compare with these")
-    return parse.parse_args()
+    parse.add_argument("--gloo-results", metavar="FILE", help="compare with these instead of those in perf/results")
+    args = parse.parse_args()
+    args.gloo_results = args.gloo_results or RESULTS / ("torch_suite_gloo.json" if args.ranks == 4 else f"torch_suite_gloo_{args.ranks}.json")
+    return args
 
 
 def prepare(args, folder):
