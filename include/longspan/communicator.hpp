@@ -43,6 +43,10 @@ struct CollectiveCall {
   double factor = 1;  ///< kPremulSum: what this rank's input is multiplied with
   int root = 0;
   Stream stream = nullptr;
+  std::chrono::nanoseconds timeout{0};  ///< of this call alone; 0: as `Communicator::set_timeout` or Options say
+  /// The caller waits for it at once, and so drives it: no other thread is woken for it. Where it does not after all, it is
+  /// driven some milliseconds later.
+  bool awaited = false;
 };
 
 /// What is planned for a call, for people and programs.
@@ -140,6 +144,9 @@ class LONGSPAN_API Communicator {
   /// A communicator of `ranks` of this one, in that order; only they call it, all with the same list. `tag`: keeps apart
   /// groups of the same ranks; not to be used for them twice. As MPI_Comm_create_group. Blocking.
   Result<Communicator> subgroup(std::span<const int> ranks, std::uint32_t tag = 0);
+
+  /// The deadline of operations that are started from now on, instead of Options::timeout.
+  void set_timeout(std::chrono::nanoseconds timeout);
 
   /// Ends everything that runs here, on all ranks, with kAborted and `reason`. Any thread; returns promptly.
   void abort(const std::string& reason);

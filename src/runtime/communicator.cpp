@@ -79,7 +79,8 @@ int Communicator::rank() const noexcept { return impl_->rank(); }
 int Communicator::size() const noexcept { return impl_->size(); }
 std::string Communicator::describe(int rank) const { return impl_->members().cluster.describe(rank); }
 
-Work Communicator::start(const CollectiveCall& call) { return Work(impl_->start(call, false)); }
+Work Communicator::start(const CollectiveCall& call) { return Work(impl_->start(call, call.awaited)); }
+void Communicator::set_timeout(std::chrono::nanoseconds timeout) { impl_->set_timeout(timeout); }
 
 namespace {
 

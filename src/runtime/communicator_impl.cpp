@@ -58,6 +58,7 @@ CommunicatorImpl::CommunicatorImpl(std::shared_ptr<Job> job, Members members)
       domain_(job_->domain()),
       members_(std::move(members)),
       stated_(members_.cluster, spi::all_algorithms(), job_->planner_options()),
+      timeout_(job_->timeout()),
       look_again_at_(EpochDesk::kNoLimit),
       point_to_point_(*this) {
   for (auto& [seq, call] : recent_calls_) seq = bootstrap::kNoSeq;
@@ -111,7 +112,7 @@ std::shared_ptr<WorkState> CommunicatorImpl::start(const CollectiveCall& call, b
   work->call = call;
   if (refuse_child(*work)) return work;
   Domain::Lock lock = domain_->lock();
-  work->deadline = Clock::now() + job_->timeout();
+  set_deadline(*work, call.timeout);
   Status status = follow_epoch(lock, work->deadline);
   work->seq = next_seq_++;
   if (!error_.ok()) status = error_;
@@ -404,7 +405,7 @@ std::shared_ptr<WorkState> CommunicatorImpl::start_send(const void* data, std::s
   work->tag = tag;
   if (refuse_child(*work)) return work;
   Domain::Lock lock = domain_->lock();
-  work->deadline = Clock::now() + job_->timeout();
+  set_deadline(*work, {});
   Status status = error_;
   if (status.ok() && (peer < 0 || peer >= size() || peer == rank())) {
     status = Status(StatusCode::kInvalidArgument, fmt::format("send: peer {} must be another rank of 0 to {}", peer, size() - 1));
@@ -428,7 +429,7 @@ std::shared_ptr<WorkState> CommunicatorImpl::start_recv(void* data, std::size_t 
   work->tag = tag;
   if (refuse_child(*work)) return work;
   Domain::Lock lock = domain_->lock();
-  work->deadline = Clock::now() + job_->timeout();
+  set_deadline(*work, {});
   Status status = error_;
   if (status.ok() && peer != kAnySource && (peer < 0 || peer >= size() || peer == rank())) {
     status = Status(StatusCode::kInvalidArgument, fmt::format("recv: peer {} must be another rank of 0 to {}, or kAnySource", peer, size() - 1));
@@ -461,6 +462,16 @@ bool CommunicatorImpl::test(WorkState& work) {
   Domain::Lock lock = domain_->lock();
   domain_->progress(lock);
   return work.done.load(std::memory_order_relaxed);
+}
+
+void CommunicatorImpl::set_timeout(std::chrono::nanoseconds timeout) {
+  const Domain::Lock lock = domain_->lock();
+  timeout_ = timeout;
+}
+
+void CommunicatorImpl::set_deadline(WorkState& work, std::chrono::nanoseconds timeout) const {
+  work.timeout = timeout.count() > 0 ? timeout : timeout_;
+  work.deadline = Clock::now() + work.timeout;
 }
 
 Status CommunicatorImpl::error() {

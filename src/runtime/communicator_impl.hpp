@@ -99,6 +99,7 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   std::shared_ptr<WorkState> start_recv(void* data, std::size_t count, DataType type, int peer, std::uint32_t tag);
   Status wait(WorkState& work, TimePoint deadline);
   bool test(WorkState& work);
+  void set_timeout(std::chrono::nanoseconds timeout);
   void abort(const std::string& reason);
   void close();
   Status error();
@@ -142,6 +143,8 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   /// In a child after fork(): finishes `work` with an error and returns true.
   bool refuse_child(WorkState& work) const;
   Status validate(const CollectiveCall& call) const;
+  /// Of an operation that starts now; `timeout` 0: the communicator's.
+  void set_deadline(WorkState& work, std::chrono::nanoseconds timeout) const;
   Status begin(WorkState& work, const Prepared* known);
   /// Waits until the next collective may start and plans it from the epoch that all ranks plan it from.
   Status follow_epoch(Domain::Lock& lock, TimePoint deadline);
@@ -172,6 +175,7 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   Members members_;
   planner::Planner stated_;  // from what the topology states
   std::unique_ptr<planner::Planner> corrected_;  // from what was measured since; nullptr: as stated
+  std::chrono::nanoseconds timeout_;
   std::size_t epoch_ = 0;
   std::uint64_t seen_epochs_ = 0;  // EpochDesk::version when last looked at
   std::uint32_t look_again_at_;    // a collective for which that may have changed

@@ -122,7 +122,7 @@ void CommunicatorImpl::check_deadlines(TimePoint now) {
   }
   for (const auto& work : active_) {
     if (now < work->deadline) continue;
-    const auto seconds = std::chrono::duration<double>(job_->timeout()).count();
+    const auto seconds = std::chrono::duration<double>(work->timeout).count();
     std::string text;
     int blamed = -1;
     if (work->point_to_point) {

@@ -24,6 +24,7 @@ struct WorkState {
   std::atomic<bool> done{false};
   Status status;
   TimePoint deadline{};
+  std::chrono::nanoseconds timeout{0};  // how long that was when it started
   std::vector<std::function<void(const Status&)>> callbacks;
 
   // A collective.

@@ -51,9 +51,11 @@ class CoalescedWork final : public c10d::Work {
 
 }  // namespace
 
-LongspanBackend::LongspanBackend(Membership membership, int rank, int size, c10::intrusive_ptr<LongspanOptions> options)
-    : c10d::Backend(rank, size), membership_(std::move(membership)), options_(std::move(options)) {
+LongspanBackend::LongspanBackend(Membership membership, c10::intrusive_ptr<c10d::Store> store, int rank, int size,
+                                 c10::intrusive_ptr<LongspanOptions> options)
+    : c10d::Backend(rank, size), membership_(std::move(membership)), store_(std::move(store)), options_(std::move(options)) {
   init();
+  setTimeout(options_->timeout);
 }
 
 LongspanBackend::~LongspanBackend() { shutdown(); }
@@ -67,14 +69,38 @@ void LongspanBackend::shutdown() {
 
 void LongspanBackend::end() {
   coalesced_.clear();
-  membership_.communicator.reset();
-  membership_.job.reset();
-  finisher_.reset();
+  Membership left;
+  std::unique_ptr<Finisher> finisher;
+  {
+    const std::lock_guard lock(mutex_);
+    left = std::exchange(membership_, {});
+    finisher = std::move(finisher_);
+  }
+  left.communicator.reset();
+  left.job.reset();
+}
+
+std::shared_ptr<longspan::Communicator> LongspanBackend::communicator(const char* doing) const {
+  const std::lock_guard lock(mutex_);
+  TORCH_CHECK_WITH(DistBackendError, membership_.communicator != nullptr, "longspan: ", doing, ": the process group was shut down");
+  return membership_.communicator;
+}
+
+void LongspanBackend::setTimeout(std::chrono::milliseconds timeout) {
+  constexpr std::chrono::milliseconds kLongest = std::chrono::hours(24 * 3650);  // in nanoseconds it must not overflow
+  TORCH_CHECK_VALUE(timeout > kNoTimeout, "longspan: a process group's timeout must be positive, found ", timeout.count(), " ms");
+  communicator("setTimeout")->set_timeout(std::min(timeout, kLongest));
+  options_->timeout = timeout;
 }
 
 c10d::ErrorType LongspanBackend::getError() {
-  if (membership_.communicator == nullptr) return c10d::ErrorType::SUCCESS;
-  switch (const Status status = membership_.communicator->error(); status.code()) {
+  std::shared_ptr<longspan::Communicator> communicator;
+  {
+    const std::lock_guard lock(mutex_);
+    communicator = membership_.communicator;
+  }
+  if (communicator == nullptr) return c10d::ErrorType::SUCCESS;
+  switch (const Status status = communicator->error(); status.code()) {
     case StatusCode::kOk: return c10d::ErrorType::SUCCESS;
     case StatusCode::kTimeout: return c10d::ErrorType::TIMEOUT;
     case StatusCode::kPeerLost: return c10d::ErrorType::REMOTE_ERROR;
@@ -83,7 +109,12 @@ c10d::ErrorType LongspanBackend::getError() {
 }
 
 void LongspanBackend::abort() {
-  if (membership_.communicator != nullptr) membership_.communicator->abort("torch.distributed aborted the process group");
+  std::shared_ptr<longspan::Communicator> communicator;
+  {
+    const std::lock_guard lock(mutex_);
+    communicator = membership_.communicator;
+  }
+  if (communicator != nullptr) communicator->abort("torch.distributed aborted the process group");
 }
 
 void LongspanBackend::startCoalescing() {
@@ -101,28 +132,42 @@ c10::intrusive_ptr<c10d::Backend> LongspanBackend::split(const c10::intrusive_pt
                                                          const c10::intrusive_ptr<Options>& options) {
   const auto mine = std::find(ranks.begin(), ranks.end(), rank_);
   if (mine == ranks.end()) return nullptr;
-  auto own = c10::dynamic_intrusive_pointer_cast<LongspanOptions>(options);
-  return c10::make_intrusive<LongspanBackend>(split_group(membership_, store, ranks), static_cast<int>(mine - ranks.begin()),
-                                              static_cast<int>(ranks.size()), own ? own : options_);
+  const auto given = c10::dynamic_intrusive_pointer_cast<LongspanOptions>(options);
+  auto own = c10::make_intrusive<LongspanOptions>(given ? *given : *options_);  // not shared: its timeout may be set
+  Membership parent;
+  {
+    (void)communicator("split");
+    const std::lock_guard lock(mutex_);
+    parent = membership_;
+  }
+  return c10::make_intrusive<LongspanBackend>(split_group(parent, store, ranks), store, static_cast<int>(mine - ranks.begin()),
+                                              static_cast<int>(ranks.size()), std::move(own));
 }
 
 LongspanBackend::Batch LongspanBackend::begin(c10d::OpType type, const char* title, Tensors inputs, Tensors outputs) {
-  TORCH_CHECK_WITH(DistBackendError, membership_.communicator != nullptr, "longspan: ", title, ": the process group was shut down");
   Batch batch;
+  batch.communicator = communicator(title);
   batch.plan.type = type;
   batch.plan.title = title;
-  if (!c10d::isP2POp(type)) batch.plan.sequence = ++sequence_;
   batch.plan.inputs = std::move(inputs);
   batch.plan.outputs = std::move(outputs);
   return batch;
 }
 
 LongspanBackend::WorkPtr LongspanBackend::start(Batch batch) {
-  const std::vector<longspan::CollectiveCall> calls = std::move(batch.calls);
+  std::vector<longspan::CollectiveCall> calls = std::move(batch.calls);
   const auto lists = std::move(batch.lists);
+  const auto communicator = batch.communicator;
+  const bool awaited = batch.awaited;
+  const std::chrono::nanoseconds timeout = batch.timeout > kNoTimeout ? batch.timeout : kNoTimeout;
   return start(std::move(batch), [&] {
     std::vector<longspan::Work> started;
-    for (const longspan::CollectiveCall& call : calls) started.push_back(membership_.communicator->start(call));
+    started.reserve(calls.size());
+    for (longspan::CollectiveCall& call : calls) {
+      call.awaited = awaited;
+      call.timeout = timeout;
+      started.push_back(communicator->start(call));
+    }
     return started;
   });
 }
@@ -134,8 +179,10 @@ LongspanBackend::WorkPtr LongspanBackend::start(Batch batch, const std::function
       for (const auto& step : steps) step();
     };
   }
+  // Not before: a call that is refused is none, on this rank or others.
+  batch.plan.sequence = c10d::isP2POp(batch.plan.type) ? ++message_sequence_ : ++sequence_;
   auto work = c10::make_intrusive<LongspanWork>(rank_, std::move(batch.plan));
-  work->follow(operations(), *finisher_);
+  work->follow(operations(), finishing_);
   if (coalescing_) coalesced_.push_back(work);
   return work;
 }
@@ -162,7 +209,7 @@ c10::intrusive_ptr<c10d::Backend> create_backend(const c10d::DistributedBackendO
   if (place.global_ranks.empty()) {  // the default group
     for (int r = 0; r < seat.group_size; ++r) place.global_ranks.push_back(r);
   }
-  return c10::make_intrusive<LongspanBackend>(join_group(place, core), seat.group_rank, seat.group_size, std::move(options));
+  return c10::make_intrusive<LongspanBackend>(join_group(place, core), seat.store, seat.group_rank, seat.group_size, std::move(options));
 }
 
 }  // namespace longspan::torch_binding

@@ -6,6 +6,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -26,7 +27,9 @@ struct LongspanOptions final : c10d::Backend::Options {
 /// a Finisher what follows. Tensors on other devices than the host pass through host memory.
 class LongspanBackend final : public c10d::Backend {
  public:
-  LongspanBackend(Membership membership, int rank, int size, c10::intrusive_ptr<LongspanOptions> options);
+  /// `store` is the group's: barriers that name who is missing meet there.
+  LongspanBackend(Membership membership, c10::intrusive_ptr<c10d::Store> store, int rank, int size,
+                  c10::intrusive_ptr<LongspanOptions> options);
   ~LongspanBackend() override;
 
   const std::string getBackendName() const override { return "longspan"; }
@@ -36,8 +39,9 @@ class LongspanBackend final : public c10d::Backend {
   c10d::ErrorType getError() override;
   void abort() override;
   void shutdown() override;
-  void setTimeout(std::chrono::milliseconds timeout) override { options_->timeout = timeout; }
-  void setSequenceNumberForGroup() override {}
+  /// Of operations that start from now on.
+  void setTimeout(std::chrono::milliseconds timeout) override;
+  void setSequenceNumberForGroup() override {}  // counted from the group's making, alike on all ranks
   std::uint64_t getSequenceNumberForGroup() override { return sequence_; }
   void startCoalescing() override;
   c10::intrusive_ptr<c10d::Work> endCoalescing() override;
@@ -62,22 +66,36 @@ class LongspanBackend final : public c10d::Backend {
   WorkPtr alltoall_base(at::Tensor& output, at::Tensor& input, std::vector<std::int64_t>& output_splits,
                         std::vector<std::int64_t>& input_splits, const c10d::AllToAllOptions& options) override;
   WorkPtr alltoall(Tensors& outputs, Tensors& inputs, const c10d::AllToAllOptions& options) override;
+  WorkPtr allreduce_sparse(Tensors& tensors, const c10d::AllreduceOptions& options) override;
   WorkPtr barrier(const c10d::BarrierOptions& options) override;
+  /// Meets in the group's store, so that it tells who did not come and leaves the group as it was.
+  void monitoredBarrier(const c10d::BarrierOptions& options, bool wait_all_ranks) override;
   WorkPtr send(Tensors& tensors, int to, int tag) override;
   WorkPtr recv(Tensors& tensors, int from, int tag) override;
   WorkPtr recvAnysource(Tensors& tensors, int tag) override;
 
-  longspan::Communicator& communicator() { return *membership_.communicator; }
+  /// Throws when the group was shut down.
+  std::shared_ptr<longspan::Communicator> communicator(const char* doing) const;
 
  private:
   /// Parts of one call of torch.distributed before they are started.
   struct Batch {
+    std::shared_ptr<longspan::Communicator> communicator;
     LongspanWork::Plan plan;
+    std::chrono::milliseconds timeout = c10d::kUnsetTimeout;
+    bool awaited = false;  ///< the caller waits for it at once
     std::vector<longspan::CollectiveCall> calls;
     std::deque<std::vector<std::size_t>> lists;  ///< lengths that the calls refer to
     std::vector<std::function<void()>> after;  ///< in order, when all calls are over
   };
   Batch begin(c10d::OpType type, const char* title, Tensors inputs, Tensors outputs);
+  template <typename CallOptions>
+  Batch begin(c10d::OpType type, const char* title, Tensors inputs, Tensors outputs, const CallOptions& options) {
+    Batch batch = begin(type, title, std::move(inputs), std::move(outputs));
+    batch.timeout = options.timeout;
+    batch.awaited = !options.asyncOp && !coalescing_;
+    return batch;
+  }
   WorkPtr start(Batch batch);
   /// The same for anything that starts operations.
   WorkPtr start(Batch batch, const std::function<std::vector<longspan::Work>()>& operations);
@@ -87,21 +105,31 @@ class LongspanBackend final : public c10d::Backend {
   void add_broadcast(Batch& batch, const at::Tensor& tensor, int root);
   void add_allreduce(Batch& batch, const at::Tensor& tensor, const c10d::ReduceOp& op, const char* title);
   /// What only torch can reduce is gathered, and reduced here.
-  void add_bitwise(Batch& batch, const at::Tensor& tensor, const c10d::ReduceOp& op);
+  void add_bitwise(Batch& batch, const at::Tensor& tensor, const c10d::ReduceOp& op, const char* title);
+  /// The same for a part of `in`: everybody sends each rank its part, which that rank reduces.
+  void add_bitwise_scatter(Batch& batch, const at::Tensor& output, Stretch in, const c10d::ReduceOp& op, const char* title);
   void add_allgather(Batch& batch, const Tensors& outputs, const at::Tensor& input);
   void add_allgather_into(Batch& batch, const at::Tensor& output, const at::Tensor& input, const char* title);
   void add_reduce_scatter(Batch& batch, const at::Tensor& output, const Tensors& inputs, const c10d::ReduceOp& op, const char* title);
   void add_reduce_scatter_from(Batch& batch, const at::Tensor& output, const at::Tensor& input, const c10d::ReduceOp& op,
                                const char* title);
+  /// Entries of a sparse tensor, `entries` of each rank.
+  void add_gather_of_entries(Batch& batch, const at::Tensor& in, const at::Tensor& out, const std::vector<std::int64_t>& entries);
+  void add_exchange(Batch& batch, const Stretch& out, const Stretch& in);
   WorkPtr exchange(Batch batch, Stretch out, Stretch in, Tensors outputs);
   WorkPtr receive(const at::Tensor& tensor, int from, int tag, c10d::OpType type, const char* title);
 
   void end();
 
-  std::unique_ptr<Finisher> finisher_ = std::make_unique<Finisher>();  // outlives what is started
+  std::unique_ptr<Finisher> finisher_ = std::make_unique<Finisher>();
+  const std::shared_ptr<Finisher::State> finishing_ = finisher_->state();
+  mutable std::mutex mutex_;  // guards membership_: a group may be shut down while others start operations
   Membership membership_;
+  const c10::intrusive_ptr<c10d::Store> store_;
   c10::intrusive_ptr<LongspanOptions> options_;
-  std::atomic<std::uint64_t> sequence_{0};
+  std::atomic<std::uint64_t> sequence_{0};          // of collectives: the same on all ranks
+  std::atomic<std::uint64_t> message_sequence_{0};  // of sends and receives
+  std::uint64_t monitored_barriers_ = 0;
   bool coalescing_ = false;
   std::vector<WorkPtr> coalesced_;
 };

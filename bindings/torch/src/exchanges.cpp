@@ -44,7 +44,7 @@ LongspanBackend::WorkPtr LongspanBackend::gather(std::vector<Tensors>& outputs, 
   call.root = root;
   if (rank_ != root) {
     TORCH_CHECK(outputs.empty() || outputs[0].empty(), "gather: requires empty output on non-root");
-    Batch batch = begin(c10d::OpType::GATHER, "longspan:gather", inputs, {});
+    Batch batch = begin(c10d::OpType::GATHER, "longspan:gather", inputs, {}, options);
     batch.calls.push_back(call);
     batch.plan.held.push_back(in);
     return start(std::move(batch));
@@ -56,7 +56,7 @@ LongspanBackend::WorkPtr LongspanBackend::gather(std::vector<Tensors>& outputs, 
     check_like(output, input, "gather");
     TORCH_CHECK(output.numel() == input.numel(), "gather: an output tensor has ", output.numel(), " elements and the input ", input.numel());
   }
-  Batch batch = begin(c10d::OpType::GATHER, "longspan:gather", inputs, list);
+  Batch batch = begin(c10d::OpType::GATHER, "longspan:gather", inputs, list, options);
   const Stretch out = stretch(list, false);
   call.out = out.flat.data_ptr();
   batch.calls.push_back(call);
@@ -75,7 +75,7 @@ LongspanBackend::WorkPtr LongspanBackend::scatter(Tensors& outputs, std::vector<
   call.count = output.nbytes();
   call.type = DataType::kUint8;
   call.root = root;
-  Batch batch = begin(c10d::OpType::SCATTER, "longspan:scatter", {}, outputs);
+  Batch batch = begin(c10d::OpType::SCATTER, "longspan:scatter", {}, outputs, options);
   batch.plan.held.push_back(out);
   if (rank_ == root) {
     TORCH_CHECK(inputs.size() == 1, "scatter: requires a single-element input list, found ", inputs.size());
@@ -95,7 +95,7 @@ LongspanBackend::WorkPtr LongspanBackend::scatter(Tensors& outputs, std::vector<
   return start(std::move(batch));
 }
 
-LongspanBackend::WorkPtr LongspanBackend::exchange(Batch batch, Stretch out, Stretch in, Tensors outputs) {
+void LongspanBackend::add_exchange(Batch& batch, const Stretch& out, const Stretch& in) {
   longspan::CollectiveCall call;
   call.kind = Collective::kAllToAll;
   call.in = in.flat.const_data_ptr();
@@ -108,31 +108,35 @@ LongspanBackend::WorkPtr LongspanBackend::exchange(Batch batch, Stretch out, Str
   call.out_counts = batch.lists.back();
   batch.calls.push_back(call);
   batch.plan.held.insert(batch.plan.held.end(), {in.flat, out.flat});
+}
+
+LongspanBackend::WorkPtr LongspanBackend::exchange(Batch batch, Stretch out, Stretch in, Tensors outputs) {
+  add_exchange(batch, out, in);
   if (!out.in_place) batch.after.push_back([out, outputs] { spread(out, outputs); });
   return start(std::move(batch));
 }
 
 LongspanBackend::WorkPtr LongspanBackend::alltoall_base(at::Tensor& output, at::Tensor& input, std::vector<std::int64_t>& output_splits,
-                                                        std::vector<std::int64_t>& input_splits, const c10d::AllToAllOptions&) {
+                                                        std::vector<std::int64_t>& input_splits, const c10d::AllToAllOptions& options) {
   check_like(output, input, "alltoall_base");
-  Batch batch = begin(c10d::OpType::ALLTOALL_BASE, "longspan:all_to_all", {input}, {output});
+  Batch batch = begin(c10d::OpType::ALLTOALL_BASE, "longspan:all_to_all", {input}, {output}, options);
   Stretch in{staged(input), part_bytes(input, input_splits, size_, "input"), true};
   Stretch out{staged_empty(output), part_bytes(output, output_splits, size_, "output"), true};
   if (!out.flat.is_same(output)) batch.after.push_back([output = output, host = out.flat] { output.copy_(host); });
   return exchange(std::move(batch), std::move(out), std::move(in), {});
 }
 
-LongspanBackend::WorkPtr LongspanBackend::alltoall(Tensors& outputs, Tensors& inputs, const c10d::AllToAllOptions&) {
+LongspanBackend::WorkPtr LongspanBackend::alltoall(Tensors& outputs, Tensors& inputs, const c10d::AllToAllOptions& options) {
   check_group_size(outputs.size(), "the output list", "alltoall");
   check_group_size(inputs.size(), "the input list", "alltoall");
   for (const Tensors* list : {&outputs, &inputs}) {
     for (const at::Tensor& tensor : *list) check_like(tensor, inputs[0], "alltoall");
   }
-  return exchange(begin(c10d::OpType::ALLTOALL, "longspan:all_to_all", inputs, outputs), stretch(outputs, false), stretch(inputs, true), outputs);
+  return exchange(begin(c10d::OpType::ALLTOALL, "longspan:all_to_all", inputs, outputs, options), stretch(outputs, false), stretch(inputs, true), outputs);
 }
 
-LongspanBackend::WorkPtr LongspanBackend::barrier(const c10d::BarrierOptions&) {
-  Batch batch = begin(c10d::OpType::BARRIER, "longspan:barrier", {}, {});
+LongspanBackend::WorkPtr LongspanBackend::barrier(const c10d::BarrierOptions& options) {
+  Batch batch = begin(c10d::OpType::BARRIER, "longspan:barrier", {}, {}, options);
   longspan::CollectiveCall call;
   call.kind = Collective::kBarrier;
   call.type = DataType::kUint8;
@@ -146,8 +150,9 @@ LongspanBackend::WorkPtr LongspanBackend::send(Tensors& tensors, int to, int tag
   Batch batch = begin(c10d::OpType::SEND, "longspan:send", tensors, {});
   const at::Tensor host = staged(tensor);
   batch.plan.held.push_back(host);
+  const auto communicator = batch.communicator;
   return start(std::move(batch), [&] {
-    return std::vector{membership_.communicator->send(host.const_data_ptr(), host.nbytes(), DataType::kUint8, to, number)};
+    return std::vector{communicator->send(host.const_data_ptr(), host.nbytes(), DataType::kUint8, to, number)};
   });
 }
 
@@ -157,8 +162,9 @@ LongspanBackend::WorkPtr LongspanBackend::receive(const at::Tensor& tensor, int 
   const at::Tensor host = staged_empty(tensor);
   batch.plan.held.push_back(host);
   if (!host.is_same(tensor)) batch.after.push_back([tensor, host] { tensor.copy_(host); });
+  const auto communicator = batch.communicator;
   return start(std::move(batch), [&] {
-    return std::vector{membership_.communicator->recv(host.data_ptr(), host.nbytes(), DataType::kUint8, from, number)};
+    return std::vector{communicator->recv(host.data_ptr(), host.nbytes(), DataType::kUint8, from, number)};
   });
 }
 

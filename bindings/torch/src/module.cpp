@@ -34,7 +34,7 @@ py::dict explain(const c10::intrusive_ptr<c10d::Backend>& backend, const std::st
   TORCH_CHECK_VALUE(kind.has_value(), "unknown collective \"", collective, "\"; known are all_reduce, all_gather, reduce_scatter, ...");
   CollectiveShape shape;
   shape.kind = *kind;
-  const Result<PlanSummary> plan = backend_of(backend).communicator().explain(shape, bytes, DataType::kUint8);
+  const Result<PlanSummary> plan = backend_of(backend).communicator("explain")->explain(shape, bytes, DataType::kUint8);
   TORCH_CHECK_WITH(DistBackendError, plan.ok(), "longspan: explain: ", plan.status().to_string());
   py::dict told;
   told["algorithm"] = plan->algorithm;
@@ -47,7 +47,7 @@ py::dict explain(const c10::intrusive_ptr<c10d::Backend>& backend, const std::st
 
 std::vector<py::dict> links(const c10::intrusive_ptr<c10d::Backend>& backend) {
   std::vector<py::dict> all;
-  for (const LinkStats& link : backend_of(backend).communicator().link_stats()) {
+  for (const LinkStats& link : backend_of(backend).communicator("links")->link_stats()) {
     py::dict told;
     told["name"] = link.name;
     told["bandwidth_bytes_per_second"] = link.bandwidth_bytes_per_second;
@@ -83,6 +83,14 @@ PYBIND11_MODULE(_C, module) {
   setting<std::string>(options, "key", &longspan::Options::key);
   setting<std::string>(options, "key_file", &longspan::Options::key_file);
   setting<std::string>(options, "advertise", &longspan::Options::advertise);
+
+  // Later than its base's: what Python gets of torch for a device is then this class.
+  py::class_<LongspanBackend, c10::intrusive_ptr<LongspanBackend>, c10d::Backend>(module, "ProcessGroupLongspan")
+      .def_property_readonly("options", [](LongspanBackend& self) { return self.getBackendOptions(); })
+      .def("get_error", &LongspanBackend::getError, py::call_guard<py::gil_scoped_release>())
+      // torch calls it on ranks outside a new group, for backends whose splits need everybody; these do not.
+      .def("perform_nocolor_split", [](LongspanBackend&, const at::Device&) {})
+      .def("_set_default_timeout", &LongspanBackend::setTimeout, py::arg("timeout"), py::call_guard<py::gil_scoped_release>());
 
   module.def("create_backend", &create_backend, py::arg("seat"), py::arg("options").none(true), py::call_guard<py::gil_scoped_release>());
   module.def("explain", &explain, py::arg("backend"), py::arg("collective"), py::arg("bytes"));
