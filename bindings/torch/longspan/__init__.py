@@ -15,7 +15,7 @@ from ._versions import check_torch
 
 check_torch(torch.__version__)
 
-from . import _C  # noqa: E402
+from . import _C, _gates  # noqa: E402
 
 __all__ = ["Options", "explain", "links"]
 
@@ -43,10 +43,10 @@ def _backend_of(group):
         raise ValueError("longspan: no process group; call torch.distributed.init_process_group first")
     for device in ("cpu", "cuda"):
         try:
-            backend = group._get_backend(torch.device(device))
+            backend = _gates.unwrapped(group._get_backend(torch.device(device)))
         except RuntimeError:
             continue
-        if backend.name() == BACKEND:
+        if isinstance(backend, _C.ProcessGroupLongspan):
             return backend
     raise ValueError("longspan: this process group does not use longspan")
 
@@ -70,6 +70,7 @@ def _create(seat, options):
 def _register():
     if BACKEND not in dist.Backend.backend_list:
         dist.Backend.register_backend(BACKEND, _create, extended_api=True, devices=["cpu", "cuda"])
+    _gates.install(_C.ProcessGroupLongspan)
 
 
 if dist.is_available():

@@ -13,6 +13,8 @@
 namespace longspan::torch_binding {
 namespace {
 
+constexpr std::chrono::milliseconds kLongestTimeout = std::chrono::hours(24 * 3650);  // in nanoseconds it must not overflow
+
 /// Several works as one.
 class CoalescedWork final : public c10d::Work {
  public:
@@ -87,9 +89,8 @@ std::shared_ptr<longspan::Communicator> LongspanBackend::communicator(const char
 }
 
 void LongspanBackend::setTimeout(std::chrono::milliseconds timeout) {
-  constexpr std::chrono::milliseconds kLongest = std::chrono::hours(24 * 3650);  // in nanoseconds it must not overflow
   TORCH_CHECK_VALUE(timeout > kNoTimeout, "longspan: a process group's timeout must be positive, found ", timeout.count(), " ms");
-  communicator("setTimeout")->set_timeout(std::min(timeout, kLongest));
+  communicator("setTimeout")->set_timeout(std::min(timeout, kLongestTimeout));
   options_->timeout = timeout;
 }
 
@@ -132,8 +133,6 @@ c10::intrusive_ptr<c10d::Backend> LongspanBackend::split(const c10::intrusive_pt
                                                          const c10::intrusive_ptr<Options>& options) {
   const auto mine = std::find(ranks.begin(), ranks.end(), rank_);
   if (mine == ranks.end()) return nullptr;
-  const auto given = c10::dynamic_intrusive_pointer_cast<LongspanOptions>(options);
-  auto own = c10::make_intrusive<LongspanOptions>(given ? *given : *options_);  // not shared: its timeout may be set
   Membership parent;
   {
     (void)communicator("split");
@@ -141,7 +140,22 @@ c10::intrusive_ptr<c10d::Backend> LongspanBackend::split(const c10::intrusive_pt
     parent = membership_;
   }
   return c10::make_intrusive<LongspanBackend>(split_group(parent, store, ranks), store, static_cast<int>(mine - ranks.begin()),
-                                              static_cast<int>(ranks.size()), std::move(own));
+                                              static_cast<int>(ranks.size()), options_for_another(options));
+}
+
+c10::intrusive_ptr<c10d::Backend> LongspanBackend::merge(const c10::intrusive_ptr<c10d::Store>& store,
+                                                         const c10::intrusive_ptr<Options>& options, const int& rank, const int& size) {
+  auto own = options_for_another(options);
+  longspan::Options core = own->core;
+  core.timeout = std::min(own->timeout, kLongestTimeout);
+  return c10::make_intrusive<LongspanBackend>(join_group(GroupSeat{store, rank, size, {}}, core), store, rank, size, std::move(own));
+}
+
+c10::intrusive_ptr<LongspanOptions> LongspanBackend::options_for_another(const c10::intrusive_ptr<Options>& given) const {
+  const auto own = c10::dynamic_intrusive_pointer_cast<LongspanOptions>(given);
+  auto made = c10::make_intrusive<LongspanOptions>(own ? *own : *options_);  // not shared: its timeout may be set
+  if (given != nullptr) made->timeout = given->timeout;
+  return made;
 }
 
 LongspanBackend::Batch LongspanBackend::begin(c10d::OpType type, const char* title, Tensors inputs, Tensors outputs) {
@@ -197,14 +211,14 @@ void LongspanBackend::check_group_size(std::size_t found, const char* what, cons
               " ranks, found ", found);
 }
 
-c10::intrusive_ptr<c10d::Backend> create_backend(const c10d::DistributedBackendOptions& seat, c10::intrusive_ptr<LongspanOptions> options) {
-  if (options == nullptr) {
-    options = c10::make_intrusive<LongspanOptions>(std::chrono::duration_cast<std::chrono::milliseconds>(seat.timeout));
-  }
+c10::intrusive_ptr<c10d::Backend> create_backend(const c10d::DistributedBackendOptions& seat, const c10::intrusive_ptr<LongspanOptions>& given) {
+  // A copy: the caller may make other groups with the same options, and this one's timeout may be set.
+  auto options = given == nullptr ? c10::make_intrusive<LongspanOptions>() : c10::make_intrusive<LongspanOptions>(*given);
+  options->timeout = std::chrono::duration_cast<std::chrono::milliseconds>(seat.timeout);  // what init_process_group was given
   options->global_ranks_in_group.assign(seat.global_ranks_in_group.begin(), seat.global_ranks_in_group.end());
   options->group_name = seat.group_id;
   longspan::Options core = options->core;
-  if (!core.timeout) core.timeout = options->timeout;
+  core.timeout = std::min(options->timeout, kLongestTimeout);
   GroupSeat place{seat.store, seat.group_rank, seat.group_size, seat.global_ranks_in_group};
   if (place.global_ranks.empty()) {  // the default group
     for (int r = 0; r < seat.group_size; ++r) place.global_ranks.push_back(r);

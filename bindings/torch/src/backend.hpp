@@ -3,7 +3,6 @@
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 
 #include <atomic>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -33,7 +32,8 @@ class LongspanBackend final : public c10d::Backend {
   ~LongspanBackend() override;
 
   const std::string getBackendName() const override { return "longspan"; }
-  c10::intrusive_ptr<Options> getBackendOptions() override { return options_; }
+  /// A copy: torch changes what it gets when it splits or merges groups.
+  c10::intrusive_ptr<Options> getBackendOptions() override { return c10::make_intrusive<LongspanOptions>(*options_); }
   bool supportsSplitting() const override { return true; }
   bool supportsCoalescing() const override { return true; }
   c10d::ErrorType getError() override;
@@ -47,6 +47,10 @@ class LongspanBackend final : public c10d::Backend {
   c10::intrusive_ptr<c10d::Work> endCoalescing() override;
   c10::intrusive_ptr<c10d::Backend> split(const c10::intrusive_ptr<c10d::Store>& store, const std::vector<int>& ranks,
                                           const c10::intrusive_ptr<Options>& options) override;
+  /// Groups that share nothing but `store` become one, a job of its own.
+  c10::intrusive_ptr<c10d::Backend> merge(const c10::intrusive_ptr<c10d::Store>& store, const c10::intrusive_ptr<Options>& options,
+                                          const int& rank, const int& size) override;
+  void enableCollectivesTiming() override {}  // getDuration is always there
 
   using Tensors = std::vector<at::Tensor>;
   using WorkPtr = c10::intrusive_ptr<c10d::Work>;
@@ -85,7 +89,7 @@ class LongspanBackend final : public c10d::Backend {
     std::chrono::milliseconds timeout = c10d::kUnsetTimeout;
     bool awaited = false;  ///< the caller waits for it at once
     std::vector<longspan::CollectiveCall> calls;
-    std::deque<std::vector<std::size_t>> lists;  ///< lengths that the calls refer to
+    std::vector<std::vector<std::size_t>> lists;  ///< lengths that the calls refer to
     std::vector<std::function<void()>> after;  ///< in order, when all calls are over
   };
   Batch begin(c10d::OpType type, const char* title, Tensors inputs, Tensors outputs);
@@ -99,6 +103,8 @@ class LongspanBackend final : public c10d::Backend {
   WorkPtr start(Batch batch);
   /// The same for anything that starts operations.
   WorkPtr start(Batch batch, const std::function<std::vector<longspan::Work>()>& operations);
+  /// `given`, or this group's, as those of another group.
+  c10::intrusive_ptr<LongspanOptions> options_for_another(const c10::intrusive_ptr<Options>& given) const;
   int checked_root(std::int64_t root, const char* collective) const;
   void check_group_size(std::size_t found, const char* what, const char* collective) const;
 
@@ -135,6 +141,6 @@ class LongspanBackend final : public c10d::Backend {
 };
 
 /// Makes the process group: what torch.distributed calls for backend "longspan".
-c10::intrusive_ptr<c10d::Backend> create_backend(const c10d::DistributedBackendOptions& seat, c10::intrusive_ptr<LongspanOptions> options);
+c10::intrusive_ptr<c10d::Backend> create_backend(const c10d::DistributedBackendOptions& seat, const c10::intrusive_ptr<LongspanOptions>& given);
 
 }  // namespace longspan::torch_binding

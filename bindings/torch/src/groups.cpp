@@ -82,13 +82,17 @@ std::string decide(const GroupSeat& seat, const longspan::Options& options) {
   return "job " + hex(id.value());
 }
 
-std::string agree(const c10::intrusive_ptr<c10d::Store>& store, bool first, const std::function<std::string()>& decision) {
-  if (first) {
+/// What the first rank of the group decides, on all its ranks.
+std::string agree(const c10::intrusive_ptr<c10d::Store>& store, int rank, const std::function<std::string()>& decision) {
+  // A store may serve several groups one after the other (torch splits once a device): the ranks count alike.
+  const std::int64_t turn = store->add(std::string(kKey) + "/turn/" + std::to_string(rank), 1);
+  const std::string key = std::string(kKey) + "/" + std::to_string(turn);
+  if (rank == 0) {
     const std::string text = decision();
-    store->set(kKey, std::vector<std::uint8_t>(text.begin(), text.end()));
+    store->set(key, std::vector<std::uint8_t>(text.begin(), text.end()));
     return text;
   }
-  const std::vector<std::uint8_t> bytes = store->get(kKey);
+  const std::vector<std::uint8_t> bytes = store->get(key);
   return std::string(bytes.begin(), bytes.end());
 }
 
@@ -113,7 +117,7 @@ Membership new_job(const GroupSeat& seat, const longspan::Options& options, cons
 }  // namespace
 
 Membership join_group(const GroupSeat& seat, const longspan::Options& options) {
-  const std::string text = agree(seat.store, seat.rank == 0, [&] { return decide(seat, options); });
+  const std::string text = agree(seat.store, seat.rank, [&] { return decide(seat, options); });
   std::istringstream words(text);
   std::string kind;
   words >> kind;
@@ -134,8 +138,8 @@ Membership join_group(const GroupSeat& seat, const longspan::Options& options) {
 }
 
 Membership split_group(const Membership& parent, const c10::intrusive_ptr<c10d::Store>& store, const std::vector<int>& ranks) {
-  const bool first = !ranks.empty() && ranks.front() == parent.communicator->rank();
-  const std::string tag = agree(store, first, [] { return std::to_string(fresh_tag()); });
+  const auto mine = std::find(ranks.begin(), ranks.end(), parent.communicator->rank());
+  const std::string tag = agree(store, static_cast<int>(mine - ranks.begin()), [] { return std::to_string(fresh_tag()); });
   return subgroup_of(parent.job, *parent.communicator, ranks, static_cast<std::uint32_t>(std::stoul(tag)));
 }
 

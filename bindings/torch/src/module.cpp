@@ -1,4 +1,5 @@
 // The Python module longspan._C.
+#include <pybind11/chrono.h>
 #include <torch/csrc/utils/pybind.h>
 #include <torch/version.h>
 

@@ -244,3 +244,106 @@ def check_the_plan_can_be_asked_for():
     plan = longspan.explain(size=64 << 20)
     assert plan["algorithm"] and plan["bound_seconds"] > 0
     assert {link["name"] for link in longspan.links()} == {"eu -> us", "us -> eu"}
+
+
+def check_bitwise_operations_in_reduce_scatter():
+    rank, n = dist.get_rank(), dist.get_world_size()
+    every = (1 << n) - 1
+    for op, expected in ((dist.ReduceOp.BAND, 0), (dist.ReduceOp.BOR, every), (dist.ReduceOp.BXOR, every)):
+        for dtype in (torch.int32, torch.uint8, torch.int16):
+            output = torch.zeros(3, dtype=dtype)
+            dist.reduce_scatter(output, [torch.full((3,), 1 << rank, dtype=dtype) for _ in range(n)], op)
+            same(output, torch.full((3,), expected, dtype=dtype), f"reduce_scatter {op}")
+            output = torch.zeros(rank + 1, dtype=dtype)
+            dist.reduce_scatter(output, [torch.full((r + 1,), 1 << rank, dtype=dtype) for r in range(n)], op)
+            same(output, torch.full((rank + 1,), expected, dtype=dtype), f"reduce_scatter of different lengths {op}")
+            output = torch.zeros(2, 2, dtype=dtype)
+            dist.reduce_scatter_tensor(output, torch.full((2 * n, 2), 1 << rank, dtype=dtype), op)
+            same(output, torch.full((2, 2), expected, dtype=dtype), f"reduce_scatter_tensor {op}")
+    view = torch.zeros(2, 3, dtype=torch.int32).t()
+    dist.reduce_scatter(view, [torch.full((2, 3), r + 8, dtype=torch.int32).t() for r in range(n)], dist.ReduceOp.BAND)
+    same(view, torch.full((3, 2), rank + 8, dtype=torch.int32), "reduce_scatter of views")
+    tensor = torch.tensor([1 << rank], dtype=torch.int64)
+    dist.reduce(tensor, 1, dist.ReduceOp.BOR)
+    assert tensor.item() == (every if rank == 1 else 1 << rank), "reduce, bitwise"
+
+
+def check_sparse_tensors_are_summed():
+    rank, n = dist.get_rank(), dist.get_world_size()
+    torch.sparse.check_sparse_tensor_invariants.enable()
+    for dtype in (torch.float32, torch.float64, torch.int64):
+        for dense in ((), (3,)):
+            # Every rank has row 0 twice and a row of its own; rank 1 has none.
+            rows = [] if rank == 1 else [0, rank, 0]
+            values = torch.full((len(rows),) + dense, float(rank + 1)).to(dtype)
+            tensor = torch.sparse_coo_tensor(torch.tensor([rows], dtype=torch.int64), values, (n + 1,) + dense)
+            expected = torch.zeros((n + 1,) + dense, dtype=dtype)
+            for r in [r for r in range(n) if r != 1]:
+                expected[0] += 2 * (r + 1)
+                expected[r] += r + 1
+            work = dist.all_reduce(tensor, async_op=True)
+            work.wait()
+            same(tensor.to_dense(), expected, f"sparse sum of {dtype}")
+            assert tensor.is_sparse and work.result()[0] is tensor
+    empty = torch.sparse_coo_tensor(torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0), (4, 4))
+    dist.all_reduce(empty)
+    assert empty._nnz() == 0 and empty.shape == (4, 4)
+    raises(lambda: dist.all_reduce(empty, dist.ReduceOp.MAX), "only works with ReduceOp.SUM")
+    raises(lambda: dist.all_reduce(torch.zeros(3 + (rank == 2)).to_sparse()), "differ")
+    raises(lambda: dist.broadcast(empty, 0), "")
+
+
+def check_wrong_arguments_are_refused_as_torch_does():
+    rank, n = dist.get_rank(), dist.get_world_size()
+    one, two = torch.zeros(2), torch.zeros(3)
+    half = torch.zeros(2, dtype=torch.float16)
+    raises(lambda: dist.all_gather([half] * n, one), "type")
+    raises(lambda: dist.all_gather([two] * n, one), "elements")
+    raises(lambda: dist.all_gather([one] * (n - 1), one), "ranks")
+    raises(lambda: dist.all_gather_into_tensor(torch.zeros(2 * n, dtype=torch.float64), one), "type")
+    raises(lambda: dist.reduce_scatter(one, [half] * n), "type")
+    raises(lambda: dist.reduce_scatter(one, [two] * n), "elements")
+    raises(lambda: dist.reduce_scatter_tensor(one, torch.zeros(2 * n, dtype=torch.int32)), "type")
+    raises(lambda: dist.all_to_all([one] * n, [one] * (n + 1)), "ranks")
+    raises(lambda: dist.all_to_all([half] * n, [one] * n), "type")
+    raises(lambda: dist.all_to_all_single(torch.zeros(n), torch.zeros(n), [1] * n, [2] * n), "split")
+    raises(lambda: dist.all_to_all_single(torch.zeros(n), torch.zeros(n), [1] * (n - 1), [1] * n), "splits")
+    raises(lambda: dist.all_to_all_single(torch.zeros(n), torch.zeros(n), [-1, n + 1] + [0] * (n - 2), [1] * n), "negative")
+    raises(lambda: dist.gather(one, [two] * n if rank == 0 else None), "elements") if rank == 0 else None
+    raises(lambda: dist.gather(one, [one] * n if rank == 0 else None, dst=1), "") if rank == 0 else None
+    raises(lambda: dist.scatter(one, [half] * n, src=0), "type") if rank == 0 else None
+    raises(lambda: dist.scatter(one, [one] * (n + 1), src=0), "ranks") if rank == 0 else None
+    for root in (-1, n, 99):
+        raises(lambda: dist.group.WORLD.broadcast(one, root), "root")
+        raises(lambda: dist.group.WORLD.reduce(one, root), "root")
+    raises(lambda: dist.broadcast(one, n), "")
+    raises(lambda: dist.send(one, rank), "")
+    raises(lambda: dist.send(one, (rank + 1) % n, tag=-1), "nonnegative")
+    raises(lambda: dist.group.WORLD.allreduce([one, two]), "one tensor")
+    raises(lambda: dist.group.WORLD.allreduce([]), "")
+    raises(lambda: dist.all_reduce("not a tensor"), "")
+    raises(lambda: dist.all_reduce(torch.zeros(2, dtype=torch.bool), dist.ReduceOp.AVG), "Boolean")
+    dist.all_reduce(one)
+    dist.barrier()
+
+
+def check_tensors_of_no_elements_and_of_no_dimensions_pass_every_call():
+    rank, n = dist.get_rank(), dist.get_world_size()
+    for shape in ((0,), (3, 0), ()):
+        tensor = torch.full(shape, float(rank))
+        dist.broadcast(tensor, n - 1)
+        same(tensor, torch.full(shape, float(n - 1)), "broadcast")
+        dist.reduce(tensor, 0)
+        outputs = [torch.zeros(shape) for _ in range(n)]
+        dist.gather(torch.full(shape, float(rank)), outputs if rank == 1 else None, dst=1)
+        dist.scatter(tensor, outputs if rank == 1 else None, src=1)
+        same(tensor, torch.full(shape, float(rank)), "scatter")
+        dist.reduce_scatter(tensor, [torch.ones(shape) for _ in range(n)])
+        same(tensor, torch.full(shape, float(n)), "reduce_scatter")
+        dist.all_to_all(outputs, [torch.full(shape, float(rank)) for _ in range(n)])
+        for r in range(n):
+            same(outputs[r], torch.full(shape, float(r)), "all_to_all")
+        if rank < 2:
+            dist.send(tensor, 1) if rank == 0 else dist.recv(tensor, 0)
+    counts = [0] * n
+    dist.all_to_all_single(torch.zeros(0, 2), torch.zeros(0, 2), counts, counts)
