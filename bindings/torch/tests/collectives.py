@@ -309,10 +309,11 @@ def check_wrong_arguments_are_refused_as_torch_does():
     raises(lambda: dist.all_to_all_single(torch.zeros(n), torch.zeros(n), [1] * n, [2] * n), "split")
     raises(lambda: dist.all_to_all_single(torch.zeros(n), torch.zeros(n), [1] * (n - 1), [1] * n), "splits")
     raises(lambda: dist.all_to_all_single(torch.zeros(n), torch.zeros(n), [-1, n + 1] + [0] * (n - 2), [1] * n), "negative")
-    raises(lambda: dist.gather(one, [two] * n if rank == 0 else None), "elements") if rank == 0 else None
-    raises(lambda: dist.gather(one, [one] * n if rank == 0 else None, dst=1), "") if rank == 0 else None
-    raises(lambda: dist.scatter(one, [half] * n, src=0), "type") if rank == 0 else None
-    raises(lambda: dist.scatter(one, [one] * (n + 1), src=0), "ranks") if rank == 0 else None
+    if rank == 0 and dist.get_debug_level() != dist.DebugLevel.DETAIL:  # which compares with what the others call
+        raises(lambda: dist.gather(one, [two] * n), "elements")
+        raises(lambda: dist.gather(one, [one] * n, dst=1), "")
+        raises(lambda: dist.scatter(one, [half] * n, src=0), "type")
+        raises(lambda: dist.scatter(one, [one] * (n + 1), src=0), "ranks")
     for root in (-1, n, 99):
         raises(lambda: dist.group.WORLD.broadcast(one, root), "root")
         raises(lambda: dist.group.WORLD.reduce(one, root), "root")
