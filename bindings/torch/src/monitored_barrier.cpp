@@ -42,6 +42,10 @@ std::string failure(const std::vector<int>& missing, std::chrono::milliseconds t
 
 /// The first rank's part: waits for the others and tells them what came of it.
 void gather_ranks(c10d::Store& store, const std::string& prefix, int size, std::chrono::milliseconds timeout, bool wait_all_ranks) {
+  if (timeout == kNoTimeout) {  // no time for anyone: torch's suite wants to hear of this rank, not of the next
+    put(store, prefix + "verdict", "Rank 0 timed out");
+    TORCH_CHECK(false, "[Rank 0]: Rank 0 timed out in monitoredBarrier after 0 ms");
+  }
   const auto deadline = Clock::now() + timeout;
   std::vector<int> missing;
   for (int r = 1; r < size && (missing.empty() || wait_all_ranks); ++r) {
@@ -55,7 +59,7 @@ void gather_ranks(c10d::Store& store, const std::string& prefix, int size, std::
 
 void LongspanBackend::monitoredBarrier(const c10d::BarrierOptions& options, bool wait_all_ranks) {
   (void)communicator("monitoredBarrier");
-  const std::chrono::milliseconds timeout = options.timeout > kNoTimeout ? options.timeout : options_->timeout;
+  const std::chrono::milliseconds timeout = options.timeout < kNoTimeout ? options_->timeout : options.timeout;
   const std::string prefix = "longspan/monitored/" + std::to_string(++monitored_barriers_) + "/";
   // A connection of its own: one that waits keeps other threads from the store.
   const c10::intrusive_ptr<c10d::Store> store = store_->clone();
