@@ -1,10 +1,17 @@
 // Collectives whose result every rank has, or a part of it: broadcast, reductions, allgather, reduce-scatter.
 #include <ATen/Functions.h>
+#include <torch/version.h>
 
 #include "bindings/torch/src/backend.hpp"
 
 namespace longspan::torch_binding {
 namespace {
+
+#if TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR < 12
+constexpr c10d::OpType kReduceScatterCoalesced = c10d::OpType::COALESCED;
+#else
+constexpr c10d::OpType kReduceScatterCoalesced = c10d::OpType::REDUCE_SCATTER_TENSOR_COALESCED;
+#endif
 
 longspan::CollectiveCall call_of(Collective kind, const at::Tensor& in, const at::Tensor& out, std::size_t count, DataType type) {
   longspan::CollectiveCall call;
@@ -258,7 +265,7 @@ LongspanBackend::WorkPtr LongspanBackend::_reduce_scatter_base(at::Tensor& outpu
 LongspanBackend::WorkPtr LongspanBackend::reduce_scatter_tensor_coalesced(Tensors& outputs, Tensors& inputs,
                                                                           const c10d::ReduceScatterOptions& options) {
   TORCH_CHECK(outputs.size() == inputs.size(), "reduce_scatter_tensor_coalesced: ", outputs.size(), " outputs for ", inputs.size(), " inputs");
-  Batch batch = begin(c10d::OpType::REDUCE_SCATTER_TENSOR_COALESCED, "longspan:reduce_scatter_tensor_coalesced", inputs, outputs, options);
+  Batch batch = begin(kReduceScatterCoalesced, "longspan:reduce_scatter_tensor_coalesced", inputs, outputs, options);
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     add_reduce_scatter_from(batch, outputs[i], inputs[i], options.reduceOp, "reduce_scatter_tensor_coalesced");
   }

@@ -132,7 +132,8 @@ LongspanBackend::WorkPtr LongspanBackend::alltoall(Tensors& outputs, Tensors& in
   for (const Tensors* list : {&outputs, &inputs}) {
     for (const at::Tensor& tensor : *list) check_like(tensor, inputs[0], "alltoall");
   }
-  return exchange(begin(c10d::OpType::ALLTOALL, "longspan:all_to_all", inputs, outputs, options), stretch(outputs, false), stretch(inputs, true), outputs);
+  Batch batch = begin(c10d::OpType::ALLTOALL, "longspan:all_to_all", inputs, outputs, options);
+  return exchange(std::move(batch), stretch(outputs, false), stretch(inputs, true), outputs);
 }
 
 LongspanBackend::WorkPtr LongspanBackend::barrier(const c10d::BarrierOptions& options) {

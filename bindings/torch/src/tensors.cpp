@@ -1,11 +1,19 @@
 #include "bindings/torch/src/tensors.hpp"
 
+#include <torch/version.h>
+
 #include <algorithm>
 #include <numeric>
 #include <optional>
 
 namespace longspan::torch_binding {
 namespace {
+
+#if TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR < 13
+using Premultiplied = c10d::NCCLPreMulSumSupplement;
+#else
+using Premultiplied = c10d::PreMulSumSupplement;
+#endif
 
 std::optional<DataType> wire_type(at::ScalarType type) {
   switch (type) {
@@ -52,7 +60,7 @@ ReduceOp wire_op(c10d::ReduceOp::RedOpType op, const char* collective) {
 }
 
 double premul_factor(const c10d::ReduceOp& op, const char* collective) {
-  const auto* supplement = dynamic_cast<const c10d::PreMulSumSupplement*>(op.supplement_.get());
+  const auto* supplement = dynamic_cast<const Premultiplied*>(op.supplement_.get());
   TORCH_CHECK(supplement != nullptr, collective, ": ReduceOp.PREMUL_SUM comes without its factor");
   return supplement->tensor_factor.defined() ? supplement->tensor_factor.item<double>() : supplement->double_factor;
 }

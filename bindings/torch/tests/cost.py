@@ -47,7 +47,9 @@ def worker(rank, port, backend):
     for size in SIZES:
         found = measure(dist, torch, size)
         if rank == 0:
-            print(f"{backend:9} {size:7} bytes: blocking {found[0]:7.1f} us, asynchronous: returns in {found[1]:6.1f} us, over in {found[2]:7.1f} us", flush=True)
+            blocking, returned, waited = found
+            print(f"{backend:9} {size:7} bytes: blocking {blocking:7.1f} us, asynchronous: returns in {returned:6.1f} us, "
+                  f"over in {waited:7.1f} us", flush=True)
     dist.barrier()
     dist.destroy_process_group()
 
