@@ -8,6 +8,8 @@
 The topology comes from LONGSPAN_TOPOLOGY, or from `pg_options=longspan.Options(topology="file.toml")`.
 """
 
+import os
+
 import torch
 import torch.distributed as dist
 
@@ -17,7 +19,7 @@ check_torch(torch.__version__)
 
 from . import _C, _gates  # noqa: E402
 
-__all__ = ["Options", "explain", "links"]
+__all__ = ["Options", "explain", "init_from_launcher", "links"]
 
 BACKEND = "longspan"
 
@@ -59,6 +61,15 @@ def explain(group=None, collective="all_reduce", size=64 << 20):
 def links(group=None):
     """What this process has sent over every link between regions, and how it fares: a list of dictionaries."""
     return _C.links(_backend_of(group))
+
+
+def init_from_launcher(**settings):
+    """`init_process_group("longspan", **settings)` under torchrun, mpirun or srun: RANK, WORLD_SIZE and the rest are set from what
+    the launcher says. Open MPI and MPICH do not say where rank 0 is: pass them `-x MASTER_ADDR=... -x MASTER_PORT=...`."""
+    from . import launchers
+
+    os.environ.update(launchers.environment())
+    dist.init_process_group(BACKEND, **settings)
 
 
 def _create(seat, options):
