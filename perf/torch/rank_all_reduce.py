@@ -3,6 +3,7 @@ ended. Prints, for each size, what a call takes on the slowest rank: the chain's
 
   rank_all_reduce.py BACKEND BYTES:CALLS:WARMUP...        (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT are set)
 """
+
 import json
 import statistics
 import sys
@@ -26,8 +27,13 @@ def chain(size, calls, warmup):
     each = [after - before for before, after in zip(ends, ends[1:])]
     slowest = torch.tensor([(ends[-1] - ends[0]) / calls, statistics.median(each), min(each)], dtype=torch.float64)
     dist.all_reduce(slowest, dist.ReduceOp.MAX)
-    return {"calls": calls, "mean_us": slowest[0].item() * 1e6, "median_us": slowest[1].item() * 1e6, "min_us": slowest[2].item() * 1e6,
-            "rank_0_us": [round(t * 1e6, 1) for t in each]}
+    return {
+        "calls": calls,
+        "mean_us": slowest[0].item() * 1e6,
+        "median_us": slowest[1].item() * 1e6,
+        "min_us": slowest[2].item() * 1e6,
+        "rank_0_us": [round(t * 1e6, 1) for t in each],
+    }
 
 
 def main():

@@ -4,6 +4,7 @@
 
 A step is zero_grad, forward, backward with all gradients summed, and an SGD update. Steps follow one another without a barrier.
 """
+
 import json
 import os
 import statistics
@@ -59,8 +60,13 @@ def main():
         assert torch.equal(least, most), "ranks have different parameters"
         said["checksum"] = mine.sum().item()
     whole, reduced = whole[warmup:], reduced[warmup:]
-    said.update(step_s=statistics.mean(whole), step_median_s=statistics.median(whole), reduced_s=statistics.mean(reduced),
-                reduced_median_s=statistics.median(reduced), steps_s=[round(t, 4) for t in whole])
+    said.update(
+        step_s=statistics.mean(whole),
+        step_median_s=statistics.median(whole),
+        reduced_s=statistics.mean(reduced),
+        reduced_median_s=statistics.median(reduced),
+        steps_s=[round(t, 4) for t in whole],
+    )
     if not dist.is_initialized() or dist.get_rank() == 0:
         print(json.dumps(said), flush=True)
     if dist.is_initialized():

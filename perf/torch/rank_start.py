@@ -1,6 +1,7 @@
 """What starting costs beyond `import torch`:   rank_start.py BACKEND
 From the instant at which the last rank has torch.distributed to that at which the last rank has its process group, and has
 made one barrier. One clock: the ranks are on one machine."""
+
 import sys
 import time
 
@@ -30,8 +31,17 @@ def main():
     if dist.get_rank() == 0:
         times = torch.stack(all_told)
         last = times.max(0).values.tolist()
-        print(json.dumps({"torch_import_s": last[1] - times[:, 0].min().item(), "package_import_s": (times[:, 2] - times[:, 1]).max().item(),
-                          "init_s": last[3] - last[1], "init_and_barrier_s": last[4] - last[1]}), flush=True)
+        print(
+            json.dumps(
+                {
+                    "torch_import_s": last[1] - times[:, 0].min().item(),
+                    "package_import_s": (times[:, 2] - times[:, 1]).max().item(),
+                    "init_s": last[3] - last[1],
+                    "init_and_barrier_s": last[4] - last[1],
+                }
+            ),
+            flush=True,
+        )
     dist.barrier()
     dist.destroy_process_group()
 

@@ -8,6 +8,7 @@ interleaved. Prints a table and writes one JSON file for each part into --out.
 
 The lab is perf/topologies/two_regions.toml: 2 regions x 2 hosts, 1 Gbit/s, 40 ms RTT, one rank a host.
 """
+
 import argparse
 import datetime
 import json
@@ -58,7 +59,7 @@ def with_lab(said, lab):
     return {**said, "lab": lab}
 
 
-# --- all_reduce on the lab ----------------------------------------------------------------------------------------------
+# --- all_reduce on the lab --------------------------------------------------------------------------------------
 
 SIZES = (KB4, MB64)
 
@@ -67,23 +68,50 @@ def perf_program(runner):
     """all_reduce_perf, in place as torch's call is: every call starts at an agreed instant, and ends with the last rank."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "out.json"
-        command = [str(runner.build / "bin" / "all_reduce_perf"), "-b", str(KB4), "-e", str(MB64), "-f", str(MB64 // KB4), "-n", "10", "-w", "4",
-                   "-c", "0", "--memory", "heap", "-J", str(file)]
+        command = [
+            str(runner.build / "bin" / "all_reduce_perf"),
+            "-b",
+            str(KB4),
+            "-e",
+            str(MB64),
+            "-f",
+            str(MB64 // KB4),
+            "-n",
+            "10",
+            "-w",
+            "4",
+            "-c",
+            "0",
+            "--memory",
+            "heap",
+            "-J",
+            str(file),
+        ]
         _, lab = runner.on_lab(["sh", "-c", 'echo "{}"; exec "$@"', "sh", *command], "longspan")
         said = {}
         for row in json.loads(file.read_text())["results"]:
             samples = row["in_place"]["samples_us"]
-            said[str(row["size"])] = {"mean_us": statistics.mean(samples), "median_us": row["in_place"]["time_us"], "samples_us": samples}
+            said[str(row["size"])] = {
+                "mean_us": statistics.mean(samples),
+                "median_us": row["in_place"]["time_us"],
+                "samples_us": samples,
+            }
     return with_lab(said, lab)
 
 
 def all_reduce(runner, options):
     def chain(backend, *words):
         return with_lab(*runner.on_lab(program("rank_all_reduce.py", backend, *words), backend))
-    runs = rounds_of("all_reduce", options, {
-        "all_reduce_perf": lambda: perf_program(runner),
-        "longspan": lambda: chain("longspan", f"{KB4}:40:10", f"{MB64}:12:4"),
-        "gloo": lambda: chain("gloo", f"{KB4}:10:2", f"{MB64}:3:1")})
+
+    runs = rounds_of(
+        "all_reduce",
+        options,
+        {
+            "all_reduce_perf": lambda: perf_program(runner),
+            "longspan": lambda: chain("longspan", f"{KB4}:40:10", f"{MB64}:12:4"),
+            "gloo": lambda: chain("gloo", f"{KB4}:10:2", f"{MB64}:3:1"),
+        },
+    )
     rows, lines = [], []
     for size in SIZES:
         row = {"bytes": size, "bound_us": runner.bound_us(size)}
@@ -92,9 +120,11 @@ def all_reduce(runner, options):
         rows.append(row)
         if all(runs.values()):
             ours, program_s = row["longspan"]["mean_us"], row["all_reduce_perf"]["median_us"]
-            lines.append(f"all_reduce of {size >> 10} KiB on the lab, a call of a chain: {in_ms(ours)}; all_reduce_perf {in_ms(program_s)} "
-                         f"({ours - program_s:+.0f} us, {100 * (ours / program_s - 1):+.1f} %; of its mean "
-                         f"{100 * (ours / row['all_reduce_perf']['mean_us'] - 1):+.1f} %); Gloo {in_ms(row['gloo']['mean_us'])}; bound {in_ms(row['bound_us'])}")
+            lines.append(
+                f"all_reduce of {size >> 10} KiB on the lab, a call of a chain: {in_ms(ours)}; all_reduce_perf {in_ms(program_s)} "
+                f"({ours - program_s:+.0f} us, {100 * (ours / program_s - 1):+.1f} %; of its mean "
+                f"{100 * (ours / row['all_reduce_perf']['mean_us'] - 1):+.1f} %); Gloo {in_ms(row['gloo']['mean_us'])}; bound {in_ms(row['bound_us'])}"
+            )
     return {"runs": runs, "rows": rows, "lines": lines}
 
 
@@ -102,39 +132,56 @@ def in_ms(us):
     return "-" if us is None else f"{us / 1e3:.4g} ms"
 
 
-# --- DDP on the lab -----------------------------------------------------------------------------------------------------
+# --- DDP on the lab ---------------------------------------------------------------------------------------------
+
 
 def ddp(runner, options):
     def step(backend, bucket, count, warmup):
         said, lab = runner.on_lab(program("rank_ddp.py", backend, count, warmup, bucket), backend)
         return with_lab(said, lab)
-    cases = {f"longspan {bucket:g} MB": lambda bucket=bucket: step("longspan", bucket, 6, 3) for bucket in options.buckets}
+
+    cases = {
+        f"longspan {bucket:g} MB": lambda bucket=bucket: step("longspan", bucket, 6, 3) for bucket in options.buckets
+    }
     cases["gloo 25 MB"] = lambda: step("gloo", 25, 3, 2)
     cases["compute, 4 at once"] = lambda: runner.on_host(program("rank_ddp.py", "none", 10, 3, 25), 4)
     cases["compute, 1 process"] = lambda: runner.on_host(program("rank_ddp.py", "none", 10, 3, 25), 1)
     runs = rounds_of("ddp", options, cases)
     parameters = next(run["parameters"] for each in runs.values() for run in each)
-    row = {"parameters": parameters, "wire_bound_s": runner.bound_us(4 * parameters) / 1e6,
-           "step_s": {name: median(run["step_s"] for run in each) for name, each in runs.items()},
-           "reduced_s": {name: median(run["reduced_s"] for run in each) for name, each in runs.items()}}
+    row = {
+        "parameters": parameters,
+        "wire_bound_s": runner.bound_us(4 * parameters) / 1e6,
+        "step_s": {name: median(run["step_s"] for run in each) for name, each in runs.items()},
+        "reduced_s": {name: median(run["reduced_s"] for run in each) for name, each in runs.items()},
+    }
     steps = row["step_s"]
     row["bound_s"] = max(row["wire_bound_s"], steps["compute, 4 at once"] or 0)
-    lines = [f"DDP, {parameters / 1e6:.1f} M fp32 parameters, 4 ranks on the lab; a step (and up to the end of backward), wire bound {row['wire_bound_s']:.3f} s:"]
+    lines = [
+        f"DDP, {parameters / 1e6:.1f} M fp32 parameters, 4 ranks on the lab; a step (and up to the end of backward), wire bound {row['wire_bound_s']:.3f} s:"
+    ]
     for name, value in steps.items():
         if value is not None:
-            lines.append(f"  {name:20} {value:.3f} s ({row['reduced_s'][name]:.3f} s)" + (
-                f", {100 * row['bound_s'] / value:.1f} % ({100 * row['bound_s'] / row['reduced_s'][name]:.1f} %) of the bound, "
-                f"{(steps['gloo 25 MB'] or 0) / value:.2f} x as fast as Gloo" if name.startswith("longspan") else ""))
+            lines.append(
+                f"  {name:20} {value:.3f} s ({row['reduced_s'][name]:.3f} s)"
+                + (
+                    f", {100 * row['bound_s'] / value:.1f} % ({100 * row['bound_s'] / row['reduced_s'][name]:.1f} %) of the bound, "
+                    f"{(steps['gloo 25 MB'] or 0) / value:.2f} x as fast as Gloo"
+                    if name.startswith("longspan")
+                    else ""
+                )
+            )
     return {"runs": runs, "rows": [row], "lines": lines}
 
 
-# --- one host -----------------------------------------------------------------------------------------------------------
+# --- one host ---------------------------------------------------------------------------------------------------
+
 
 def one_host(runner, options):
     cases = {}
     for backend in ("longspan", "gloo"):
         cases[f"all_reduce {backend}"] = lambda backend=backend: runner.on_host(
-            program("rank_all_reduce.py", backend, f"{KB4}:40:20", f"{MB1}:40:20", f"{MB64}:20:5"), 2)
+            program("rank_all_reduce.py", backend, f"{KB4}:40:20", f"{MB1}:40:20", f"{MB64}:20:5"), 2
+        )
         cases[f"ddp {backend}"] = lambda backend=backend: runner.on_host(program("rank_ddp.py", backend, 20, 5, 25), 2)
     cases["compute, 2 at once"] = lambda: runner.on_host(program("rank_ddp.py", "none", 20, 5, 25), 2)
     runs = rounds_of("one_host", options, cases)
@@ -144,50 +191,84 @@ def one_host(runner, options):
         each = {b: median(run[str(size)]["median_us"] for run in runs[f"all_reduce {b}"]) for b in ("longspan", "gloo")}
         row[f"all_reduce_{size}_us"] = each
         if all(each.values()):
-            lines.append(f"one host, 2 ranks, all_reduce of {size >> 10} KiB: {each['longspan']:.0f} us, Gloo {each['gloo']:.0f} us "
-                         f"({each['gloo'] / each['longspan']:.2f} x as fast)")
+            lines.append(
+                f"one host, 2 ranks, all_reduce of {size >> 10} KiB: {each['longspan']:.0f} us, Gloo {each['gloo']:.0f} us "
+                f"({each['gloo'] / each['longspan']:.2f} x as fast)"
+            )
     each = {b: median(run["step_median_s"] for run in runs[f"ddp {b}"]) for b in ("longspan", "gloo")}
     row["ddp_step_s"] = {**each, "compute": median(run["step_median_s"] for run in runs["compute, 2 at once"])}
     if all(row["ddp_step_s"].values()):
-        lines.append(f"one host, 2 ranks, DDP step: {each['longspan']:.3f} s, Gloo {each['gloo']:.3f} s "
-                     f"({each['gloo'] / each['longspan']:.2f} x as fast), compute alone {row['ddp_step_s']['compute']:.3f} s")
+        lines.append(
+            f"one host, 2 ranks, DDP step: {each['longspan']:.3f} s, Gloo {each['gloo']:.3f} s "
+            f"({each['gloo'] / each['longspan']:.2f} x as fast), compute alone {row['ddp_step_s']['compute']:.3f} s"
+        )
     return {"runs": runs, "rows": [row], "lines": lines}
 
 
-# --- starting -----------------------------------------------------------------------------------------------------------
+# --- starting ---------------------------------------------------------------------------------------------------
+
 
 def start(runner, options):
     cases = {}
     for backend in ("longspan", "gloo"):
-        cases[f"lab {backend}"] = lambda backend=backend: with_lab(*runner.on_lab(program("rank_start.py", backend), backend))
+        cases[f"lab {backend}"] = lambda backend=backend: with_lab(
+            *runner.on_lab(program("rank_start.py", backend), backend)
+        )
         cases[f"one host {backend}"] = lambda backend=backend: runner.on_host(program("rank_start.py", backend), 4)
     runs = rounds_of("start", options, cases)
-    rows = [{"where": name, **{key: median(run[key] for run in each) for key in ("torch_import_s", "package_import_s", "init_s", "init_and_barrier_s")}}
-            for name, each in runs.items()]
-    return {"runs": runs, "rows": rows, "lines": [
-        f"starting 4 ranks, {row['where']}: {row['init_s']:.2f} s beyond torch's import ({row['torch_import_s']:.2f} s), "
-        f"{row['init_and_barrier_s']:.2f} s with a barrier" for row in rows if row["init_s"] is not None]}
+    rows = [
+        {
+            "where": name,
+            **{
+                key: median(run[key] for run in each)
+                for key in ("torch_import_s", "package_import_s", "init_s", "init_and_barrier_s")
+            },
+        }
+        for name, each in runs.items()
+    ]
+    return {
+        "runs": runs,
+        "rows": rows,
+        "lines": [
+            f"starting 4 ranks, {row['where']}: {row['init_s']:.2f} s beyond torch's import ({row['torch_import_s']:.2f} s), "
+            f"{row['init_and_barrier_s']:.2f} s with a barrier"
+            for row in rows
+            if row["init_s"] is not None
+        ],
+    }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", type=lambda text: text.split(","), default=PARTS, help=",".join(PARTS))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--buckets", type=lambda text: [float(word) for word in text.split(",")], default=[25.0],
-                        help="bucket_cap_mb of longspan's DDP runs (25, torch's own)")
+    parser.add_argument(
+        "--buckets",
+        type=lambda text: [float(word) for word in text.split(",")],
+        default=[25.0],
+        help="bucket_cap_mb of longspan's DDP runs (25, torch's own)",
+    )
     parser.add_argument("--build", default=str(ROOT / "build" / "release"), help="build folder (build/release)")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "torch-figures")
     parser.add_argument("--add", action="store_true", help="to the rounds that the files of --out have")
     parser.add_argument("--seconds", type=int, default=80, help="a run's limit (80)")
     options = parser.parse_args()
     import torch
+
     runner = Runner(options.build, options.seconds)
     options.out.mkdir(parents=True, exist_ok=True)
     lines = []
     for part in options.only:
         found = {"all_reduce": all_reduce, "ddp": ddp, "one_host": one_host, "start": start}[part](runner, options)
-        whole = {"what": part, "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%MZ"), "torch": torch.__version__,
-                 "cores": os.cpu_count(), "rounds": max(len(each) for each in found["runs"].values()), "topology": str(TOPOLOGY.relative_to(ROOT)), **found}
+        whole = {
+            "what": part,
+            "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
+            "torch": torch.__version__,
+            "cores": os.cpu_count(),
+            "rounds": max(len(each) for each in found["runs"].values()),
+            "topology": str(TOPOLOGY.relative_to(ROOT)),
+            **found,
+        }
         invalid = sum(not run["lab"]["valid"] for each in found["runs"].values() for run in each if "lab" in run)
         if invalid:
             whole["lines"].append(f"  {invalid} of these runs were invalid: the lab was late by itself (docs/lab.md)")

@@ -11,8 +11,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 
 def accelerator():
-    os.environ.update(RANK=str(dist.get_rank()), WORLD_SIZE=str(dist.get_world_size()), LOCAL_RANK=str(dist.get_rank() % 2),
-                      MASTER_ADDR="127.0.0.1", MASTER_PORT="0")  # it wants to know them, and does not use them
+    os.environ.update(
+        RANK=str(dist.get_rank()),
+        WORLD_SIZE=str(dist.get_world_size()),
+        LOCAL_RANK=str(dist.get_rank() % 2),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT="0",
+    )  # it wants to know them, and does not use them
     made = Accelerator(cpu=True)
     assert made.num_processes == dist.get_world_size() and made.process_index == dist.get_rank()
     assert dist.get_backend() == "longspan", "still the group that was there"

@@ -51,7 +51,9 @@ def run(schedule_of, stages_a_rank):
         schedule.step(*arguments)
     for index, layer in mine.items():
         for parameter, gradient in zip(layer.parameters(), gradients[index]):
-            assert torch.allclose(parameter.grad, gradient, atol=1e-6), f"stage {index}: off by {(parameter.grad - gradient).abs().max()}"
+            assert torch.allclose(parameter.grad, gradient, atol=1e-6), (
+                f"stage {index}: off by {(parameter.grad - gradient).abs().max()}"
+            )
 
 
 def check_gpipe_gives_the_gradients_of_one_process():
@@ -80,7 +82,9 @@ def check_an_asynchronous_checkpoint_holds_the_state_of_its_call():
     saving = checkpoint.async_save(net.state_dict(), checkpoint_id=folder[0], process_group=dist.new_group())
     clients.train(net, net, net.parameters())  # goes on meanwhile, with collectives of its own
     saving.result(timeout=60)
-    assert any(not torch.equal(value, before[name]) for name, value in clients.full_state(net).items()), "training changed nothing"
+    assert any(not torch.equal(value, before[name]) for name, value in clients.full_state(net).items()), (
+        "training changed nothing"
+    )
     state = net.state_dict()
     checkpoint.load(state, checkpoint_id=folder[0])
     net.load_state_dict(state)

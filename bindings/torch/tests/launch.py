@@ -1,6 +1,6 @@
 """The launchers that people use, each with four real processes on this host: torchrun, mpirun, Slurm's environment, the lab.
 
-  launch.py torchrun|mpirun|slurm|lab      exit code 77: the launcher is not installed
+launch.py torchrun|mpirun|slurm|lab      exit code 77: the launcher is not installed
 """
 
 import os
@@ -18,7 +18,11 @@ PROGRAM = [sys.executable, str(HERE / "launched.py")]
 
 def environment(**more):
     """Without what another launcher may have left."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "OMPI_", "PMI", "RANK", "WORLD_SIZE", "MASTER_", "LOCAL_"))}
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("SLURM_", "OMPI_", "PMI", "RANK", "WORLD_SIZE", "MASTER_", "LOCAL_"))
+    }
     return {**kept, "OMP_NUM_THREADS": "1", **more}
 
 
@@ -29,8 +33,22 @@ def free_port():
 
 
 def torchrun():
-    return [[sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", str(RANKS), "--rdzv-backend", "c10d",
-             "--rdzv-endpoint", "127.0.0.1:0", PROGRAM[1]]], [environment()]
+    return [
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nnodes",
+            "1",
+            "--nproc-per-node",
+            str(RANKS),
+            "--rdzv-backend",
+            "c10d",
+            "--rdzv-endpoint",
+            "127.0.0.1:0",
+            PROGRAM[1],
+        ]
+    ], [environment()]
 
 
 def mpirun():
@@ -39,19 +57,35 @@ def mpirun():
         return None
     root = ["--allow-run-as-root"] if os.getuid() == 0 else []
     return [[program, *root, "--oversubscribe", "--bind-to", "none", "-n", str(RANKS), *PROGRAM]], [
-        environment(MASTER_ADDR="127.0.0.1", MASTER_PORT=free_port())]
+        environment(MASTER_ADDR="127.0.0.1", MASTER_PORT=free_port())
+    ]
 
 
 def slurm():
     """What srun sets for two nodes of two tasks; there is no Slurm here."""
     from longspan import launchers
 
-    for nodes, first in (("localhost", "localhost"), ("gpu[003-006,9],login", "gpu003"), ("a1,b[2-3]", "a1"), ("n[7]-ib", "n7-ib")):
+    for nodes, first in (
+        ("localhost", "localhost"),
+        ("gpu[003-006,9],login", "gpu003"),
+        ("a1,b[2-3]", "a1"),
+        ("n[7]-ib", "n7-ib"),
+    ):
         assert launchers.first_host(nodes) == first, f"{nodes} begins with {first}, not {launchers.first_host(nodes)}"
     port = free_port()
-    return [PROGRAM] * RANKS, [environment(
-        SLURM_PROCID=str(rank), SLURM_NTASKS=str(RANKS), SLURM_LOCALID=str(rank % 2), SLURM_NODEID=str(rank // 2), SLURM_JOB_ID="4711",
-        SLURM_JOB_NODELIST="localhost", MASTER_ADDR="127.0.0.1", MASTER_PORT=port) for rank in range(RANKS)]
+    return [PROGRAM] * RANKS, [
+        environment(
+            SLURM_PROCID=str(rank),
+            SLURM_NTASKS=str(RANKS),
+            SLURM_LOCALID=str(rank % 2),
+            SLURM_NODEID=str(rank // 2),
+            SLURM_JOB_ID="4711",
+            SLURM_JOB_NODELIST="localhost",
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=port,
+        )
+        for rank in range(RANKS)
+    ]
 
 
 def lab():
@@ -60,10 +94,28 @@ def lab():
     if program is None or not Path(program).exists():
         return None
     topology = HERE.parents[2] / "perf" / "topologies" / "two_regions.toml"
-    each = ('exec "$0" -m torch.distributed.run --nnodes 4 --node-rank "$RANK" --nproc-per-node 1 --rdzv-backend static '
-            '--master-addr "$MASTER_ADDR" --master-port "$MASTER_PORT" "$1"')
-    return [[program, "run", "--topology", str(topology), "--allow-invalid", "--timeout", f"{SECONDS}s", "--prefix", "others", "--",
-             "sh", "-c", each, *PROGRAM]], [environment()]
+    each = (
+        'exec "$0" -m torch.distributed.run --nnodes 4 --node-rank "$RANK" --nproc-per-node 1 --rdzv-backend static '
+        '--master-addr "$MASTER_ADDR" --master-port "$MASTER_PORT" "$1"'
+    )
+    return [
+        [
+            program,
+            "run",
+            "--topology",
+            str(topology),
+            "--allow-invalid",
+            "--timeout",
+            f"{SECONDS}s",
+            "--prefix",
+            "others",
+            "--",
+            "sh",
+            "-c",
+            each,
+            *PROGRAM,
+        ]
+    ], [environment()]
 
 
 def main(launcher):
@@ -78,8 +130,10 @@ def main(launcher):
     if found is None:
         print(f"SKIP: launcher is not installed: {launcher}")
         return 77
-    processes = [subprocess.Popen(command, env=each, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-                 for command, each in zip(*found, strict=True)]
+    processes = [
+        subprocess.Popen(command, env=each, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for command, each in zip(*found, strict=True)
+    ]
     said, codes = "", []
     try:
         for process in processes:

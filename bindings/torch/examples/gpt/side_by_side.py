@@ -6,6 +6,7 @@
 
 Writes gpt.json and gpt.png to --out.
 """
+
 import argparse
 import datetime
 import json
@@ -29,14 +30,26 @@ NAMES = {"longspan": "longspan", "gloo": "Gloo"}
 def run(runner, backend, options):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "out.json"
-        command = [sys.executable, str(HERE / "train.py"), "--backend", backend, "--steps", str(options.steps), "--json", str(file)]
+        command = [
+            sys.executable,
+            str(HERE / "train.py"),
+            "--backend",
+            backend,
+            "--steps",
+            str(options.steps),
+            "--json",
+            str(file),
+        ]
         # ranks.py looks for a line of JSON, which train.py writes to a file.
-        _, lab = runner.on_lab(["sh", "-c", 'echo "{}"; exec "$@"', "sh", *command, *(["--bf16"] if options.bf16 else [])], backend)
+        _, lab = runner.on_lab(
+            ["sh", "-c", 'echo "{}"; exec "$@"', "sh", *command, *(["--bf16"] if options.bf16 else [])], backend
+        )
         return {**json.loads(file.read_text()), "lab": lab}
 
 
 def draw(runs, file):
     import matplotlib
+
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -52,8 +65,10 @@ def draw(runs, file):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     first = next(iter(runs.values()))
-    figure.suptitle(f"GPT of {first['parameters'] / 1e6:.1f} M parameters, DDP, {first['ranks']} ranks in two regions "
-                    f"(1 Gbit/s, 40 ms RTT), {'bf16' if first['bf16'] else 'fp32'}")
+    figure.suptitle(
+        f"GPT of {first['parameters'] / 1e6:.1f} M parameters, DDP, {first['ranks']} ranks in two regions "
+        f"(1 Gbit/s, 40 ms RTT), {'bf16' if first['bf16'] else 'fp32'}"
+    )
     figure.tight_layout()
     figure.savefig(file)
 
@@ -80,15 +95,24 @@ def main():
         # The first steps make DDP's buckets, and fill the pages of their memory.
         runs[backend]["median_step_s"] = statistics.median(runs[backend]["seconds"][5:])
     difference = max(abs(a - b) for a, b in zip(runs["longspan"]["losses"], runs["gloo"]["losses"], strict=True))
-    result = {"what": "a small GPT, DDP over two regions on the lab", "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
-              "largest_difference_of_losses": difference, "allowed_difference": ALLOWED[options.bf16],
-              "times_as_fast": runs["gloo"]["median_step_s"] / runs["longspan"]["median_step_s"], "runs": runs}
+    result = {
+        "what": "a small GPT, DDP over two regions on the lab",
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
+        "largest_difference_of_losses": difference,
+        "allowed_difference": ALLOWED[options.bf16],
+        "times_as_fast": runs["gloo"]["median_step_s"] / runs["longspan"]["median_step_s"],
+        "runs": runs,
+    }
     (options.out / "gpt.json").write_text(json.dumps(result) + "\n")
     draw(runs, options.out / "gpt.png")
     for backend, each in runs.items():
-        print(f"{NAMES[backend]:9} step {each['median_step_s']:.3f} s (median), loss {each['losses'][0]:.3f} -> {each['losses'][-1]:.3f}"
-              + ("" if each["lab"]["valid"] else ", run invalid: the lab was late by itself"))
-    print(f"longspan is {result['times_as_fast']:.2f} x as fast; losses differ by at most {difference:.1e}; see {options.out}/gpt.png")
+        print(
+            f"{NAMES[backend]:9} step {each['median_step_s']:.3f} s (median), loss {each['losses'][0]:.3f} -> {each['losses'][-1]:.3f}"
+            + ("" if each["lab"]["valid"] else ", run invalid: the lab was late by itself")
+        )
+    print(
+        f"longspan is {result['times_as_fast']:.2f} x as fast; losses differ by at most {difference:.1e}; see {options.out}/gpt.png"
+    )
     if difference > ALLOWED[options.bf16]:
         print(f"the losses differ by more than {ALLOWED[options.bf16]}: one of the two sums wrongly", file=sys.stderr)
         return 1

@@ -6,6 +6,7 @@
 
 Rank 0 prints the loss (the mean over all ranks) and each step's time, writes --json, and at the end a few words of its own.
 """
+
 import argparse
 import json
 import re
@@ -31,7 +32,9 @@ class Block(nn.Module):
 
     def forward(self, x):
         batch, length, _ = x.shape
-        q, k, v = self.qkv(self.before_attention(x)).view(batch, length, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
+        q, k, v = (
+            self.qkv(self.before_attention(x)).view(batch, length, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
+        )
         mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, WIDTH))
         return x + self.mlp(self.before_mlp(x))
@@ -124,8 +127,15 @@ def main():
             model.register_comm_hook(None, bf16_gradients)
     losses, seconds = train(model, options, rank, ranks)
     if rank == 0:
-        said = {"backend": options.backend, "ranks": ranks, "bf16": options.bf16, "parameters": sum(p.numel() for p in net.parameters()),
-                "batch": options.batch, "losses": [round(x, 6) for x in losses], "seconds": [round(x, 4) for x in seconds]}
+        said = {
+            "backend": options.backend,
+            "ranks": ranks,
+            "bf16": options.bf16,
+            "parameters": sum(p.numel() for p in net.parameters()),
+            "batch": options.batch,
+            "losses": [round(x, 6) for x in losses],
+            "seconds": [round(x, 4) for x in seconds],
+        }
         if options.json:
             options.json.write_text(json.dumps(said) + "\n")
         if options.write:
