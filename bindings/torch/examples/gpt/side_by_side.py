@@ -21,8 +21,9 @@ ROOT = HERE.parents[3]
 sys.path.insert(0, str(ROOT / "perf" / "torch"))
 from ranks import Runner  # noqa: E402
 
-# Sums in another order round otherwise, and each step builds on the last.
-ALLOWED = {False: 2e-3, True: 5e-2}
+# Sums in another order round otherwise, and training magnifies that step by step: with bf16 it tells of the sums only at first.
+ALLOWED = {False: 2e-3, True: 5e-3}
+COMPARED_STEPS = {False: 1000, True: 20}
 COLOURS = {"longspan": "#0a7d5a", "gloo": "#c4622d"}
 NAMES = {"longspan": "longspan", "gloo": "Gloo"}
 
@@ -94,12 +95,14 @@ def main():
         runs[backend] = json.loads(part.read_text())
         # The first steps make DDP's buckets, and fill the pages of their memory.
         runs[backend]["median_step_s"] = statistics.median(runs[backend]["seconds"][5:])
-    difference = max(abs(a - b) for a, b in zip(runs["longspan"]["losses"], runs["gloo"]["losses"], strict=True))
+    pairs = list(zip(runs["longspan"]["losses"], runs["gloo"]["losses"], strict=True))[: COMPARED_STEPS[options.bf16]]
+    difference = max(abs(a - b) for a, b in pairs)
     result = {
         "what": "a small GPT, DDP over two regions on the lab",
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
         "largest_difference_of_losses": difference,
         "allowed_difference": ALLOWED[options.bf16],
+        "compared_steps": len(pairs),
         "times_as_fast": runs["gloo"]["median_step_s"] / runs["longspan"]["median_step_s"],
         "runs": runs,
     }
