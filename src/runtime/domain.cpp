@@ -22,6 +22,7 @@ using namespace std::chrono_literals;
 // core away: what spinning buys is one wake-up (5 to 50 us).
 constexpr std::chrono::nanoseconds kSpin = 50us;
 constexpr std::chrono::nanoseconds kSpinShared = 5us;  // more ranks than cores: somebody else needs this core
+constexpr int kVainSpins = 4;                          // so many in a row, and spinning is not what this wait needs
 constexpr int kPollsPerClock = 8;                      // a clock read costs as much as an idle poll
 constexpr int kPollsToYield = 64;
 constexpr auto kOthersRan = 2us;  // a yield that took longer let somebody else run
@@ -234,8 +235,12 @@ bool Domain::drive_until(Lock& lock, const std::function<bool()>& done, TimePoin
     bool late = false;
     while (!done() && owner_ == mine) {
       yield_to_contenders(lock);
-      if (poll_all()) idle_since = TimePoint{};
-      else relax();
+      if (poll_all()) {
+        if (idle_since != TimePoint{} && polls > 0) vain_spins_ = 0;
+        idle_since = TimePoint{};
+      } else {
+        relax();
+      }
       // A look at sockets alone lasts as long as a clock read is worth.
       polls += any_local_ ? 1 : kPollsPerClock;
       if (polls % kPollsPerClock != 0) continue;
@@ -246,11 +251,12 @@ bool Domain::drive_until(Lock& lock, const std::function<bool()>& done, TimePoin
         late = true;
         break;
       }
-      if (now - idle_since < (contended_ ? kSpinShared : spin_)) {
+      if (now - idle_since < spin_time()) {
         if (polls >= yield_after_) offer_core(now);
         continue;
       }
       block(lock, deadline);
+      learn_wait(Clock::now() - idle_since);
       poll_control(TimePoint::max());
       idle_since = TimePoint{};
     }
@@ -259,6 +265,17 @@ bool Domain::drive_until(Lock& lock, const std::function<bool()>& done, TimePoin
     if (late) return done();
   }
   return true;
+}
+
+std::chrono::nanoseconds Domain::spin_time() const noexcept {
+  return contended_ || vain_spins_ >= kVainSpins ? std::min(kSpinShared, spin_) : spin_;
+}
+
+/// What comes from far away comes in trains with pauses that are longer than any spin: there, spinning only takes the core
+/// from those who have work. A wait that a full spin would nearly have caught brings spinning back.
+void Domain::learn_wait(std::chrono::nanoseconds idle) noexcept {
+  if (idle < 2 * spin_) vain_spins_ = 0;
+  else vain_spins_ = std::min(vain_spins_ + 1, kVainSpins);
 }
 
 /// The rank waited for may need this very core, which is then given away early; but a yield costs as much as a small

@@ -126,6 +126,8 @@ class Domain {
   bool arm_all();
   void yield_to_contenders(Lock& lock);
   void offer_core(TimePoint now);
+  std::chrono::nanoseconds spin_time() const noexcept;
+  void learn_wait(std::chrono::nanoseconds idle) noexcept;
   void background();
 
   struct OpenChannel {
@@ -154,6 +156,7 @@ class Domain {
   int remote_channels_ = 0;   // made over endpoints that are not host-local
   std::uint64_t polls_ = 0;
   bool contended_ = false;    // others ran when the core was last offered
+  int vain_spins_ = 0;        // in a row, that ended without anything to do
   int yield_after_;           // polls of a wait before the core is offered to others
   std::unique_ptr<LeaseDesk> leases_;  // outlives endpoints_, which read its messages
   std::vector<std::unique_ptr<spi::Endpoint>> endpoints_;

@@ -3,10 +3,14 @@
 #include <fmt/format.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 
 namespace longspan::tcp {
 namespace {
+
+/// More is not waited for at once: reading goes on while the rest arrives, and the socket's buffer is not run full.
+constexpr std::size_t kMostExpected = std::size_t{128} << 10;
 
 Connection::Moved failure(int error) noexcept {
   if (error == EAGAIN || error == EWOULDBLOCK || error == ENOBUFS) return {Connection::Result::kBlocked, 0, error};
@@ -23,6 +27,14 @@ void Connection::finish_writing() noexcept { ::shutdown(fd_.get(), SHUT_WR); }
 
 void Connection::proved() noexcept {
   if (!session_->done() || !session_->introduction()->sealed) session_.reset();
+}
+
+void Connection::expect(std::size_t bytes) noexcept {
+  if (session_ != nullptr) return;
+  const int wanted = static_cast<int>(std::clamp<std::size_t>(bytes, 1, kMostExpected));
+  if (wanted == expected_) return;
+  // Linux looks at what is there already when this changes, and signals it.
+  if (::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVLOWAT, &wanted, sizeof wanted) == 0) expected_ = wanted;
 }
 
 Connection::Moved Connection::write(std::span<iovec> vectors) noexcept {

@@ -29,6 +29,7 @@ class Connection {
   Connection& operator=(Connection&& other) noexcept {
     session_ = std::move(other.session_);  // before the socket that it uses
     fd_ = std::move(other.fd_);
+    expected_ = other.expected_;
     return *this;
   }
   ~Connection() { session_.reset(); }
@@ -38,6 +39,7 @@ class Connection {
   void close() noexcept {
     session_.reset();
     fd_.reset();
+    expected_ = 1;
   }
   /// No more will be written; the other side sees the end of the stream after what was.
   void finish_writing() noexcept;
@@ -54,12 +56,17 @@ class Connection {
   /// Bytes to read are here already, of which the socket says nothing.
   bool buffered() const noexcept { return session_ != nullptr && session_->buffered(); }
 
+  /// The socket is to be readable when `bytes` are there, or the end is: less is not worth waking for. Not where what the
+  /// socket holds is not what is read from it.
+  void expect(std::size_t bytes) noexcept;
+
   Moved write(std::span<iovec> vectors) noexcept;
   Moved read(std::span<iovec> vectors) noexcept;
 
  private:
   Fd fd_;
   std::unique_ptr<security::Session> session_;
+  int expected_ = 1;  // SO_RCVLOWAT
 };
 
 }  // namespace longspan::tcp

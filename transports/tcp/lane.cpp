@@ -241,10 +241,7 @@ Lane::Outcome Lane::read(std::span<std::byte> staging, std::size_t budget) {
     const Connection::Moved moved = connection_.read(std::span(vectors).first(count));
     if (moved.result == Connection::Result::kEnd) return Outcome::kEnd;
     if (moved.result == Connection::Result::kFailed) return fail_errno("receiving failed", moved.error);
-    if (moved.result == Connection::Result::kBlocked) {
-      readable = false;
-      return Outcome::kBlocked;
-    }
+    if (moved.result == Connection::Result::kBlocked) return drained();
     total += moved.bytes;
     if (payload_left_ > 0 && target_ == nullptr) {
       land(moved.bytes);
@@ -258,12 +255,17 @@ Lane::Outcome Lane::read(std::span<std::byte> staging, std::size_t budget) {
       if (payload_left_ == 0 && !consume(staging, partial_bytes_ + moved.bytes - direct)) return Outcome::kFailed;
     }
     // Less than asked for means that the socket is empty; only an end of stream may still be behind it.
-    if (moved.bytes < wanted && !hung_up) {
-      readable = false;
-      return Outcome::kBlocked;
-    }
+    if (moved.bytes < wanted && !hung_up) return drained();
   }
   return Outcome::kMore;
+}
+
+Lane::Outcome Lane::drained() noexcept {
+  readable = false;
+  // A payload is of use when all of it is here: until then there is nothing to wake for, of which a WAN's train of packets
+  // would make several for each fragment.
+  connection_.expect(payload_left_);
+  return Outcome::kBlocked;
 }
 
 void Lane::land(std::size_t bytes) noexcept {

@@ -132,6 +132,8 @@ class Lane final : public EventSink {
   void let_go(OutFrame& frame);
   std::size_t gather(std::span<iovec> vectors, std::size_t& used) noexcept;
   std::size_t read_vectors(std::span<std::byte> staging, std::span<iovec> vectors, std::size_t& count) noexcept;
+  /// The socket is empty: says what is expected next.
+  Outcome drained() noexcept;
   bool consume(std::span<std::byte> staging, std::size_t bytes);
   bool on_header(std::span<const std::byte, wire::kHeaderBytes> header);
   bool on_frame(const wire::Frame& frame);
