@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what longspan needs to build, test and measure, by the system's package manager. Safe to run again; quick
-# when nothing is missing.   cmake/setup.sh [--ci | --compare]   (--ci: also clang, for the second compiler, tidy and the
-# fuzzers; --compare: also what perf/compare measures longspan against, PyTorch into build/compare-venv)
+# when nothing is missing.   cmake/setup.sh [--ci | --torch | --compare]   (--ci: also clang, for the second compiler, tidy
+# and the fuzzers; --torch: PyTorch for CPUs into build/compare-venv; --compare: that, and the MPIs of perf/compare)
 set -euo pipefail
 
 packages=(
@@ -15,11 +15,12 @@ ci_packages=(git clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev)
 case "${1:-}" in
   "") ;;
   --ci) packages+=("${ci_packages[@]}") ;;
-  --compare)
-    optional+=(mpich libmpich-dev python3-venv)
+  --torch | --compare)
+    optional+=(python3-venv python3-dev)
+    if [ "$1" = --compare ]; then optional+=(mpich libmpich-dev); fi
     trap 'code=$?; [ "$code" -ne 0 ] || install_torch' EXIT
     ;;
-  *) echo "setup: unknown option '$1'; usage: cmake/setup.sh [--ci | --compare]" >&2; exit 2 ;;
+  *) echo "setup: unknown option '$1'; usage: cmake/setup.sh [--ci | --torch | --compare]" >&2; exit 2 ;;
 esac
 
 # Gloo comes with PyTorch; its build for CPUs is enough, and a tenth of the size.
@@ -29,8 +30,8 @@ install_torch() {
   if "$venv/bin/python" -c 'import torch, expecttest' 2>/dev/null; then return; fi
   echo "setup: installing PyTorch into build/compare-venv"
   python3 -m venv "$venv" &&
-    "$venv/bin/pip" install -q 'torch==2.13.0+cpu' numpy expecttest --extra-index-url https://download.pytorch.org/whl/cpu ||
-    echo "setup: PyTorch could not be installed; perf/compare/wan.py goes on without Gloo" >&2
+    "$venv/bin/pip" install -q 'torch==2.13.0+cpu' numpy expecttest scikit-build-core --extra-index-url https://download.pytorch.org/whl/cpu ||
+    echo "setup: PyTorch could not be installed: no process group for it, and perf/compare/wan.py goes on without Gloo" >&2
 }
 
 if ! command -v apt-get >/dev/null; then
