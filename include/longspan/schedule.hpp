@@ -96,6 +96,8 @@ struct ScheduleChannel {
   std::uint32_t order = 0;
   double send_share = 0;  ///< bytes sent on it over the whole collective, in blocks
   double recv_share = 0;
+  std::uint32_t sends = 0;  ///< messages, those without bytes too: a barrier's signals
+  std::uint32_t recvs = 0;
 };
 
 /// One rank's part of a collective, free of sizes: the DAG that the checker proves, the simulator times and the

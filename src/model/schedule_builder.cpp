@@ -119,13 +119,22 @@ void ScheduleBuilder::record(const Slice& slice, std::uint32_t step, bool write)
   }
 }
 
-std::uint32_t ScheduleBuilder::channel_to(int peer, Tier tier) {
+Step ScheduleBuilder::message(StepKind kind, int peer, std::uint32_t stream) {
+  Step step;
+  step.kind = kind;
+  step.peer = peer;
+  step.stream = stream;
+  step.tier = cluster_->tier_between(schedule_.rank, peer);
   std::int32_t& channel = channel_of_[static_cast<std::size_t>(peer)];
   if (channel < 0) {
     channel = static_cast<std::int32_t>(schedule_.channels.size());
-    schedule_.channels.push_back(ScheduleChannel{peer, tier, static_cast<std::uint32_t>(channel), 0, 0});
+    schedule_.channels.push_back(
+        ScheduleChannel{.peer = peer, .tier = step.tier, .order = static_cast<std::uint32_t>(channel)});
   }
-  return static_cast<std::uint32_t>(channel);
+  step.channel = static_cast<std::uint32_t>(channel);
+  ScheduleChannel& used = schedule_.channels[step.channel];
+  ++(kind == StepKind::kSend ? used.sends : used.recvs);
+  return step;
 }
 
 std::uint32_t ScheduleBuilder::add(Step step, std::span<const Slice> reads, const Slice* write) {
@@ -161,24 +170,14 @@ std::uint32_t ScheduleBuilder::add(Step step, std::span<const Slice> reads, cons
 }
 
 std::uint32_t ScheduleBuilder::send(int peer, std::uint32_t stream, const Slice& source) {
-  Step step;
-  step.kind = StepKind::kSend;
-  step.peer = peer;
-  step.stream = stream;
-  step.tier = cluster_->tier_between(schedule_.rank, peer);
-  step.channel = channel_to(peer, step.tier);
-  schedule_.channels[index(step.channel)].send_share += share_of(source);
+  const Step step = message(StepKind::kSend, peer, stream);
+  schedule_.channels[step.channel].send_share += share_of(source);
   return add(step, std::span(&source, 1), nullptr);
 }
 
 std::uint32_t ScheduleBuilder::recv(int peer, std::uint32_t stream, const Slice& destination) {
-  Step step;
-  step.kind = StepKind::kRecv;
-  step.peer = peer;
-  step.stream = stream;
-  step.tier = cluster_->tier_between(schedule_.rank, peer);
-  step.channel = channel_to(peer, step.tier);
-  schedule_.channels[index(step.channel)].recv_share += share_of(destination);
+  const Step step = message(StepKind::kRecv, peer, stream);
+  schedule_.channels[step.channel].recv_share += share_of(destination);
   return add(step, {}, &destination);
 }
 
@@ -188,13 +187,8 @@ std::uint32_t ScheduleBuilder::recv_copied(int peer, std::uint32_t stream, const
 }
 
 std::uint32_t ScheduleBuilder::send_signal(int peer, std::uint32_t stream, std::span<const std::uint32_t> after) {
-  Step step;
-  step.kind = StepKind::kSend;
+  Step step = message(StepKind::kSend, peer, stream);
   step.signal = true;
-  step.peer = peer;
-  step.stream = stream;
-  step.tier = cluster_->tier_between(schedule_.rank, peer);
-  step.channel = channel_to(peer, step.tier);
   const std::uint32_t id = add(step, {}, nullptr);
   for (const std::uint32_t before : after) schedule_.dependencies.push_back(Dependency{before, DependencyKind::kData});
   schedule_.steps[index(id)].dependencies_count += static_cast<std::uint32_t>(after.size());
@@ -202,13 +196,8 @@ std::uint32_t ScheduleBuilder::send_signal(int peer, std::uint32_t stream, std::
 }
 
 std::uint32_t ScheduleBuilder::recv_signal(int peer, std::uint32_t stream) {
-  Step step;
-  step.kind = StepKind::kRecv;
+  Step step = message(StepKind::kRecv, peer, stream);
   step.signal = true;
-  step.peer = peer;
-  step.stream = stream;
-  step.tier = cluster_->tier_between(schedule_.rank, peer);
-  step.channel = channel_to(peer, step.tier);
   return add(step, {}, nullptr);
 }
 

@@ -81,7 +81,9 @@ void Planner::add_flows(Explanation& explanation, const ShapeState& state, Candi
     line.to = to;
     line.link = network_.name(network_.wan_resource(static_cast<std::size_t>(path.wan)));
     line.bytes = share * explanation.block_bytes;
-    line.channel = table.channel(from, to, share, back == shares.end() ? 0 : back->second);
+    ScheduleChannel channel{.peer = to, .send_share = share, .sends = 1};
+    if (back != shares.end()) channel.recv_share = back->second, channel.recvs = 1;
+    line.channel = table.channel(from, channel);
     LinkConnections& group = alike[{path.wan, line.channel.rate_bytes_per_second, line.channel.window_bytes, line.channel.lanes}];
     if (group.flows++ == 0) {
       const auto wan = static_cast<std::size_t>(path.wan);

@@ -246,7 +246,7 @@ Result<Plan> Planner::plan_locked(ShapeState& state, const Decision& decision, i
   const RateTable& table = rates(state, *candidate);
   plan.channels.reserve(plan.schedule.channels.size());
   for (const ScheduleChannel& channel : plan.schedule.channels) {
-    plan.channels.push_back(table.channel(rank, channel.peer, channel.send_share, channel.recv_share));
+    plan.channels.push_back(table.channel(rank, channel));
   }
   return plan;
 }

@@ -59,17 +59,19 @@ double RateTable::rate(int from, int to, double share) const {
   return fair_rate(path, share) * scale;
 }
 
-ChannelPlan RateTable::channel(int rank, int peer, double send_share, double recv_share) const {
+ChannelPlan RateTable::channel(int rank, const ScheduleChannel& channel) const {
+  const int peer = channel.peer;
   const Network::Path there = network_->path(rank, peer);
   const Network::Path back = network_->path(peer, rank);
   ChannelPlan plan;
   plan.rtt_seconds = there.latency_seconds + back.latency_seconds;
-  plan.rate_bytes_per_second = rate(rank, peer, send_share);
+  plan.rate_bytes_per_second = channel.sends > 0 ? rate(rank, peer, channel.send_share) : 0;
   const auto& wan = network_->cluster().topology.wan;
   if (there.wan >= 0) plan.loss = wan[static_cast<std::size_t>(there.wan)].loss;
   const auto& nic = network_->cluster().host(rank).nic;
   // Both directions share the connection's buffers, so its window must hold the faster of the two.
-  double fastest = std::max(plan.rate_bytes_per_second, back.wan >= 0 ? rate(peer, rank, recv_share) : 0.0);
+  const double opposite = channel.recvs > 0 && back.wan >= 0 ? rate(peer, rank, channel.recv_share) : 0.0;
+  double fastest = std::max(plan.rate_bytes_per_second, opposite);
   if (there.wan < 0 && nic) fastest = nic->bytes_per_second;
   plan.window_bytes = static_cast<std::size_t>(std::ceil(fastest * plan.rtt_seconds * parameters_.window_headroom));
   plan.lanes =

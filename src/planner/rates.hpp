@@ -22,8 +22,8 @@ class RateTable {
   /// 0 inside a region, where nothing is paced.
   double rate(int from, int to, double share) const;
 
-  /// How `rank` uses its channel to `peer`.
-  ChannelPlan channel(int rank, int peer, double send_share, double recv_share) const;
+  /// How `rank` uses its channel; a direction in which nothing goes has no rate.
+  ChannelPlan channel(int rank, const ScheduleChannel& channel) const;
 
  private:
   double fair_rate(const Network::Path& path, double share) const;

@@ -85,7 +85,8 @@ class ScheduleBuilder {
   void depend_on(const Slice& slice, bool writes, std::vector<Dependency>& found);
   void record(const Slice& slice, std::uint32_t step, bool write);
   Accesses& accesses_of(BufferKind buffer, std::uint32_t area, std::uint32_t block);
-  std::uint32_t channel_to(int peer, Tier tier);
+  /// A send or recv, counted on its channel.
+  Step message(StepKind kind, int peer, std::uint32_t stream);
   /// Sets from_recv of what `reader` reads from scratch, or marks the recvs that wrote part of it as not viewable.
   void resolve_writers(const Step& reader, std::vector<bool>& viewable);
 

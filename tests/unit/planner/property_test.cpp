@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <rapidcheck.h>
 
 #include <map>
@@ -101,7 +102,7 @@ TEST_CASE("The stages that are priced move what the schedules move, over every l
         const int to = cluster.region_of(channel.peer);
         if (from == to) continue;
         sums[{from, to}] += use.rate_bytes_per_second;
-        require(channel.send_share <= 0 || use.rate_bytes_per_second > 0,
+        require(channel.sends == 0 || use.rate_bytes_per_second > 0,
                 decision->full_name() + ": an unpaced flow across regions");
         require(static_cast<double>(use.window_bytes) >= use.rate_bytes_per_second * use.rtt_seconds,
                 "window below rate x RTT");
@@ -112,7 +113,9 @@ TEST_CASE("The stages that are priced move what the schedules move, over every l
       const WanLink* link = cluster.topology.wan_link(ends.first, ends.second);
       // Rates are given in proportion to the priced shares: were a schedule to send more than its stages say, the sum
       // would exceed the link.
-      require(sum <= link->bandwidth.bytes_per_second, decision->full_name() + ": flows exceed their link");
+      require(sum <= link->bandwidth.bytes_per_second,
+              fmt::format("{} of {}: flows exceed their link, {} of {} B/s", decision->full_name(), name_of(shape.kind), sum,
+                          link->bandwidth.bytes_per_second));
     }
   });
   CHECK(holds);
