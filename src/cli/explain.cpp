@@ -6,6 +6,7 @@
 #include <chrono>
 #include <fstream>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "cli/commands.hpp"
@@ -15,6 +16,7 @@
 #include "longspan/spi/transport.hpp"
 #include "planner/planner.hpp"
 #include "planner/report.hpp"
+#include "runtime/open_transports.hpp"
 
 namespace longspan::cli {
 namespace {
@@ -33,8 +35,7 @@ Status write_file(const std::string& path, const std::string& text) {
 }
 
 /// Asks the transports what they would make of each link, by the same function that their channels use.
-Status ask_transports(planner::Explanation& explanation) {
-  LONGSPAN_ASSIGN(const Options options, resolve({}));
+Status ask_transports(planner::Explanation& explanation, const Options& options) {
   const auto allowed = [&](const spi::Transport& transport) {
     if (!options.transports || options.transports->empty()) return !transport.capabilities().test_only;
     return std::find(options.transports->begin(), options.transports->end(), transport.name()) != options.transports->end();
@@ -69,9 +70,15 @@ Status explain(const ExplainRequest& request) {
   LONGSPAN_ASSIGN(Cluster cluster, request.plan.cluster());
   LONGSPAN_ASSIGN(const CollectiveShape shape, request.plan.shape());
   LONGSPAN_ASSIGN(const std::size_t bytes, request.plan.block_bytes(shape, cluster.size()));
-  planner::Planner planner(std::move(cluster), spi::all_algorithms(), {request.plan.algorithm, {}});
+  LONGSPAN_ASSIGN(const Options options, resolve({}));
+  LONGSPAN_ASSIGN(const auto offers, runtime::survey_transports(options));
+  auto tiers = planner::transports_by_tier(cluster, std::span(&offers, 1));
+  planner::PlannerOptions planner_options{request.plan.algorithm, {}};
+  planner::apply(tiers, planner_options.parameters);
+  planner::Planner planner(std::move(cluster), spi::all_algorithms(), std::move(planner_options));
   LONGSPAN_ASSIGN(planner::Explanation explanation, planner.explain(shape, bytes));
-  LONGSPAN_TRY(ask_transports(explanation));
+  explanation.transports = std::move(tiers);
+  LONGSPAN_TRY(ask_transports(explanation, options));
   fmt::print("{}", request.json ? planner::to_json(explanation, planner.cluster())
                                 : planner::describe(explanation, planner.cluster()));
   if (request.svg.empty()) return {};

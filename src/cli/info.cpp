@@ -2,24 +2,42 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <span>
 #include <string>
+#include <string_view>
 
 #include "cli/commands.hpp"
 #include "longspan/options.hpp"
 #include "longspan/spi/algorithm.hpp"
 #include "longspan/spi/registry.hpp"
 #include "longspan/spi/transport.hpp"
+#include "planner/text.hpp"
+#include "runtime/open_transports.hpp"
 
 namespace longspan::cli {
 namespace {
 
-void print_info() {
+/// "usable: memory" or "not usable: no RDMA device".
+std::string usable_here(std::span<const planner::EndpointOffer> offers, std::string_view transport) {
+  for (const planner::EndpointOffer& offer : offers) {
+    if (offer.transport != transport) continue;
+    if (!offer.unusable.empty()) return "not usable here: " + offer.unusable;
+    std::string text = "usable here: " + std::string(planner::name_of(offer.traits.medium));
+    if (offer.traits.rate_bytes_per_second > 0) text += ", " + planner::rate_text(offer.traits.rate_bytes_per_second);
+    return offer.traits.detail.empty() ? text : text + ", " + offer.traits.detail;
+  }
+  return {};
+}
+
+Status print_info() {
+  LONGSPAN_ASSIGN(const Options options, resolve({}));
+  LONGSPAN_ASSIGN(const auto offers, runtime::survey_transports(options));
   fmt::print("Transports\n");
   for (const spi::Transport* transport : spi::all_transports()) {
     const spi::TransportCapabilities can = transport->capabilities();
-    std::string notes;
+    std::string notes = usable_here(offers, transport->name());
     const auto note = [&notes](bool holds, const char* text) {
-      if (holds) notes += (notes.empty() ? "" : ", ") + std::string(text);
+      if (holds) notes += (notes.empty() ? "" : "; ") + std::string(text);
     };
     note(can.host_local, "joins ranks of one host");
     note(can.peer_mapped, "reads peers' memory in place");
@@ -30,6 +48,7 @@ void print_info() {
   fmt::print("\nAlgorithms\n ");
   for (const spi::Algorithm* algorithm : spi::all_algorithms()) fmt::print(" {}", algorithm->name());
   fmt::print("\n\nSettings: argument, then environment, then default\n{}", describe_options());
+  return {};
 }
 
 }  // namespace
@@ -37,8 +56,8 @@ void print_info() {
 void add_info(CLI::App& app, int& exit_code) {
   CLI::App* info = app.add_subcommand("info", "Transports, algorithms and settings of this build");
   info->callback([&exit_code] {
-    print_info();
-    exit_code = 0;
+    const Status done = print_info();
+    exit_code = done.ok() ? 0 : report(done);
   });
 }
 

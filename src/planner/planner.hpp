@@ -19,6 +19,7 @@
 #include "planner/cost_parameters.hpp"
 #include "planner/network.hpp"
 #include "planner/rates.hpp"
+#include "planner/tier_transports.hpp"
 
 namespace longspan::planner {
 
@@ -65,6 +66,7 @@ struct Explanation {
   std::vector<FlowLine> flows;     ///< the first kMaxFlowLines flows between regions
   std::size_t flow_count = 0;      ///< all flows between regions
   std::vector<LinkConnections> connections;  ///< of all flows between regions
+  std::vector<TierTransport> transports;     ///< by tier: filled in by who knows the transports; empty: unknown
 };
 
 /// The size that stands for `bytes` in decisions: rounded up to 1, 1.25, 1.5 or 1.75 times a power of two.

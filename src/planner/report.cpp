@@ -108,6 +108,17 @@ void add_connections(std::string& text, const Explanation& e) {
   }
 }
 
+void add_transports(std::string& text, const Explanation& e) {
+  if (e.transports.empty()) return;
+  text += "\n  transports, with hosts like this one\n";
+  for (const TierTransport& each : e.transports) {
+    const TransportChoice& choice = each.choice;
+    text += fmt::format("  {:<8}{:<10}{}\n", longspan::name_of(each.tier), choice.transport.empty() ? "none" : choice.transport,
+                        choice.transport.empty() ? "nothing joins these ranks" : choice.reason);
+    for (const PassedOver& passed : choice.passed) text += fmt::format("    - not {}: {}\n", passed.transport, passed.reason);
+  }
+}
+
 void add_rejected(std::string& text, const Explanation& e) {
   if (e.rejected.empty()) return;
   text += fmt::format("\n  {:<26}{:>12}  {}\n", "rejected", "predicted", "why");
@@ -146,6 +157,7 @@ std::string describe(const Explanation& e, const Cluster& cluster) {
   add_summary(text, e);
   add_phases(text, e);
   add_links(text, e);
+  add_transports(text, e);
   add_flows(text, e);
   add_connections(text, e);
   add_rejected(text, e);

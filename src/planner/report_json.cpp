@@ -67,6 +67,17 @@ std::string connections_json(const LinkConnections& g) {
       g.channel.rate_bytes_per_second, g.channel.window_bytes, us(g.channel.rtt_seconds), g.channel.loss, reasons);
 }
 
+std::string transport_json(const TierTransport& each) {
+  const auto passed = [](const PassedOver& p) {
+    return fmt::format(R"({{"transport": {}, "reason": {}}})", quoted(p.transport), quoted(p.reason));
+  };
+  const TransportChoice& choice = each.choice;
+  return fmt::format(R"({{"tier": {}, "transport": {}, "medium": {}, "reason": {}, "from": {}, "to": {}, "not": {}}})",
+                     quoted(longspan::name_of(each.tier)), choice.transport.empty() ? "null" : quoted(choice.transport),
+                     choice.transport.empty() ? "null" : quoted(name_of(choice.traits.medium)), quoted(choice.reason), each.from,
+                     each.to, list(choice.passed, passed));
+}
+
 std::string rejected_json(const Rejected& r) {
   return fmt::format(R"({{"algorithm": {}, "predicted_us": {}, "reason": {}}})", quoted(r.name),
                      us(r.predicted_seconds), quoted(r.reason));
@@ -93,6 +104,7 @@ std::string to_json(const Explanation& e, const Cluster& cluster) {
   field("bound_set_by", e.bound.seconds < 0 ? "null" : quoted(e.bound.cut));
   field("phases", list(e.phases, phase_json));
   field("links", list(e.links, link_json));
+  field("transports", list(e.transports, transport_json));
   field("flow_count", fmt::format("{}", e.flow_count));
   field("flows", list(e.flows, flow_json));
   field("connections", list(e.connections, connections_json));

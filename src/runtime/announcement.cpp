@@ -15,6 +15,40 @@ using bootstrap::Writer;
 
 constexpr std::size_t kMaxText = 4096;
 constexpr std::size_t kMaxTopology = std::size_t{1} << 20;
+constexpr std::size_t kLeastEndpoint = 44;  // bytes, with all its texts empty
+constexpr std::uint64_t kMaxRate = std::uint64_t{1} << 53;  // whole numbers that a double holds
+
+void write(Writer& out, const planner::EndpointOffer& offer) {
+  out.text(offer.transport);
+  out.text(offer.unusable);
+  out.u8(offer.named ? 1 : 0);
+  out.u8(static_cast<std::uint8_t>(offer.limit));
+  out.u8(static_cast<std::uint8_t>(offer.traits.reach));
+  out.u8(static_cast<std::uint8_t>(offer.traits.medium));
+  out.i32(offer.traits.preference);
+  out.u64(static_cast<std::uint64_t>(offer.traits.rate_bytes_per_second));
+  out.u64(static_cast<std::uint64_t>(offer.traits.latency.count()));
+  out.text(offer.traits.fabric);
+  out.text(offer.traits.detail);
+}
+
+/// What is no tier or medium is read as the last one, so that every announcement means something.
+planner::EndpointOffer read_offer(Reader& in) {
+  const auto tier = [&in] { return static_cast<Tier>(std::min<int>(in.u8(), kTierCount - 1)); };
+  planner::EndpointOffer offer;
+  offer.transport = in.text(kMaxText);
+  offer.unusable = in.text(kMaxText);
+  offer.named = in.u8() != 0;
+  offer.limit = tier();
+  offer.traits.reach = tier();
+  offer.traits.medium = static_cast<spi::Medium>(std::min<int>(in.u8(), spi::kMediumCount - 1));
+  offer.traits.preference = in.i32();
+  offer.traits.rate_bytes_per_second = static_cast<double>(std::min(in.u64(), kMaxRate));
+  offer.traits.latency = std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(in.u64(), kMaxRate)));
+  offer.traits.fabric = in.text(kMaxText);
+  offer.traits.detail = in.text(kMaxText);
+  return offer;
+}
 
 }  // namespace
 
@@ -27,9 +61,9 @@ std::string Announcement::encode() const {
   out.u64(where.topology_digest);
   out.text(topology_name);
   out.u32(static_cast<std::uint32_t>(endpoints.size()));
-  for (const auto& [name, address] : endpoints) {
-    out.text(name);
-    out.text(address);
+  for (const EndpointAddress& each : endpoints) {
+    write(out, each.offer);
+    out.text(each.address);
   }
   return std::move(out).take();
 }
@@ -43,10 +77,10 @@ Result<Announcement> Announcement::decode(const std::string& bytes, std::size_t 
   made.where.address = in.text(kMaxText);
   made.where.topology_digest = in.u64();
   made.topology_name = in.text(kMaxText);
-  const std::uint32_t endpoints = in.count(8);
+  const std::uint32_t endpoints = in.count(kLeastEndpoint);
   for (std::uint32_t i = 0; i < endpoints && in.ok(); ++i) {
-    std::string name = in.text(kMaxText);
-    made.endpoints.emplace_back(std::move(name), in.text(kMaxText));
+    planner::EndpointOffer offer = read_offer(in);
+    made.endpoints.push_back({std::move(offer), in.text(kMaxText)});
   }
   if (!in.ok()) return Status(StatusCode::kInternal, fmt::format("rank {} announced itself with bytes that make no sense", rank));
   return made;

@@ -9,9 +9,9 @@
 
 #include "base/log.hpp"
 #include "executor/execution.hpp"
-#include "longspan/spi/registry.hpp"
 #include "runtime/communicator_impl.hpp"
 #include "runtime/lease_desk.hpp"
+#include "runtime/open_transports.hpp"
 
 namespace longspan::runtime {
 namespace {
@@ -63,42 +63,31 @@ Result<std::shared_ptr<Domain>> Domain::create(const DomainOptions& options) {
 }
 
 Status Domain::open_endpoints() {
-  const auto allowed = [this](const spi::Transport& transport) {
-    if (options_.transports.empty()) return !transport.capabilities().test_only;
-    return std::find(options_.transports.begin(), options_.transports.end(), transport.name()) != options_.transports.end();
-  };
-  std::string known;
-  for (spi::Transport* transport : spi::all_transports()) {
-    known += (known.empty() ? "" : ", ") + std::string(transport->name());
-    if (!allowed(*transport)) continue;
-    spi::EndpointOptions options;
-    options.self = options_.self;
-    options.job = options_.job;
-    options.bind_address = options_.bind_address;
-    options.advertise_address = options_.advertise_address;
-    options.first_port = options_.ports.first;
-    options.last_port = options_.ports.second;
-    options.congestion_control = options_.congestion_control;
-    options.nics = options_.nics;
-    options.key = options_.key;
-    options.encryption = options_.encryption;
-    auto endpoint = transport->open(options);
-    if (!endpoint.ok()) return endpoint.status().with_context("transport " + std::string(transport->name()));
-    if (const int fd = (*endpoint)->wait_fd(); fd >= 0) {
+  spi::EndpointOptions options;
+  options.self = options_.self;
+  options.job = options_.job;
+  options.bind_address = options_.bind_address;
+  options.advertise_address = options_.advertise_address;
+  options.first_port = options_.ports.first;
+  options.last_port = options_.ports.second;
+  options.congestion_control = options_.congestion_control;
+  options.nics = options_.nics;
+  options.key = options_.key;
+  options.encryption = options_.encryption;
+  LONGSPAN_ASSIGN(std::vector<OpenTransport> all, open_transports(options_.transports, options));
+  for (OpenTransport& each : all) {
+    offers_.push_back(each.offer);
+    if (each.endpoint == nullptr) continue;
+    if (const int fd = each.endpoint->wait_fd(); fd >= 0) {
       epoll_event event{};
       event.events = EPOLLIN;
       event.data.fd = fd;
       if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return system_error("epoll_ctl", errno);
     }
-    names_.emplace_back(transport->name());
-    host_local_.push_back(transport->capabilities().host_local);
+    names_.push_back(each.offer.transport);
+    host_local_.push_back(each.transport->capabilities().host_local);
     any_local_ |= host_local_.back();
-    endpoints_.push_back(std::move(*endpoint));
-  }
-  for (const std::string& name : options_.transports) {
-    if (std::find(names_.begin(), names_.end(), name) != names_.end()) continue;
-    return Status(StatusCode::kInvalidArgument,
-                  "LONGSPAN_TRANSPORTS names '" + name + "', which this build does not have; it has: " + known);
+    endpoints_.push_back(std::move(each.endpoint));
   }
   return {};
 }
@@ -116,7 +105,9 @@ Domain::~Domain() {
 
 std::vector<EndpointAddress> Domain::addresses() const {
   std::vector<EndpointAddress> all;
-  for (std::size_t i = 0; i < endpoints_.size(); ++i) all.emplace_back(names_[i], endpoints_[i]->address());
+  for (std::size_t offer = 0, open = 0; offer < offers_.size(); ++offer) {
+    all.push_back({offers_[offer], offers_[offer].unusable.empty() ? endpoints_[open++]->address() : std::string()});
+  }
   return all;
 }
 
@@ -348,32 +339,37 @@ void Domain::background() {
   }
 }
 
+planner::TransportChoice Domain::choose(const Peer& peer, Tier tier) const {
+  std::vector<planner::EndpointOffer> theirs;
+  for (const EndpointAddress& each : peer.endpoints) theirs.push_back(each.offer);
+  return planner::choose_transport(offers_, theirs, tier, "this rank", peer.name);
+}
+
 Result<spi::Channel*> Domain::channel(const Peer& peer, Tier tier, const ChannelPlan& plan, TimePoint deadline) {
   if (const auto found = channels_.find(peer.id); found != channels_.end()) return found->second.channel;
-  for (const bool local : {true, false}) {
-    if (local && tier > Tier::kHost) continue;
-    for (std::size_t i = 0; i < endpoints_.size(); ++i) {
-      if (host_local_[i] != local) continue;
-      const auto address = std::find_if(peer.endpoints.begin(), peer.endpoints.end(),
-                                        [&](const EndpointAddress& each) { return each.first == names_[i]; });
-      if (address == peer.endpoints.end()) continue;
-      spi::ChannelOptions options;
-      options.tier = tier;
-      options.lanes = plan.lanes;
-      options.rate_bytes_per_second = plan.rate_bytes_per_second;
-      options.window_bytes = plan.window_bytes;
-      options.rtt = std::chrono::nanoseconds(static_cast<std::int64_t>(plan.rtt_seconds * 1e9));
-      options.loss = plan.loss;
-      options.peer_name = peer.name;
-      LONGSPAN_ASSIGN(spi::Channel* made, endpoints_[i]->connect(peer.id, address->second, options, deadline));
-      remote_channels_ += local ? 0 : 1;
-      channels_[peer.id] = OpenChannel{made, endpoints_[i].get(), tier};
-      log::debug("{}: {} over {}", peer.name, name_of(tier), names_[i]);
-      return made;
-    }
+  const planner::TransportChoice choice = choose(peer, tier);
+  if (choice.transport.empty()) {
+    std::string why;
+    for (const planner::PassedOver& each : choice.passed) why += (why.empty() ? "" : "; ") + each.transport + ": " + each.reason;
+    return Status(StatusCode::kUnsupported, "no transport joins us with " + peer.name + " (tier " + std::string(name_of(tier)) +
+                                                "): " + (why.empty() ? "check LONGSPAN_TRANSPORTS on both sides" : why));
   }
-  return Status(StatusCode::kUnsupported, "no transport joins us with " + peer.name + " (tier " +
-                                              std::string(name_of(tier)) + "); check LONGSPAN_TRANSPORTS on both sides");
+  const auto mine = static_cast<std::size_t>(std::find(names_.begin(), names_.end(), choice.transport) - names_.begin());
+  const auto there = std::find_if(peer.endpoints.begin(), peer.endpoints.end(),
+                                  [&](const EndpointAddress& each) { return each.offer.transport == choice.transport; });
+  spi::ChannelOptions options;
+  options.tier = tier;
+  options.lanes = plan.lanes;
+  options.rate_bytes_per_second = plan.rate_bytes_per_second;
+  options.window_bytes = plan.window_bytes;
+  options.rtt = std::chrono::nanoseconds(static_cast<std::int64_t>(plan.rtt_seconds * 1e9));
+  options.loss = plan.loss;
+  options.peer_name = peer.name;
+  LONGSPAN_ASSIGN(spi::Channel* made, endpoints_[mine]->connect(peer.id, there->address, options, deadline));
+  remote_channels_ += host_local_[mine] ? 0 : 1;
+  channels_[peer.id] = OpenChannel{made, endpoints_[mine].get(), tier};
+  log::debug("{}: {} over {}: {}", peer.name, name_of(tier), choice.transport, choice.reason);
+  return made;
 }
 
 void Domain::add(std::uint64_t comm, CommunicatorImpl* communicator) {

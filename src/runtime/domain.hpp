@@ -21,14 +21,18 @@
 #include "longspan/plan.hpp"
 #include "longspan/spi/transport.hpp"
 #include "longspan/status.hpp"
+#include "planner/transport_choice.hpp"
 
 namespace longspan::runtime {
 
 class CommunicatorImpl;
 class LeaseDesk;
 
-/// A transport's name and how it is reached there.
-using EndpointAddress = std::pair<std::string, std::string>;
+/// A rank's transport, and how it is reached there; the address is empty where it is not open.
+struct EndpointAddress {
+  planner::EndpointOffer offer;
+  std::string address;
+};
 
 /// Another rank's Domain, as the bootstrap announced it.
 struct Peer {
@@ -110,6 +114,8 @@ class Domain {
   void wake_waiters() { waiters_.notify_all(); }
   std::span<const std::unique_ptr<spi::Endpoint>> endpoints() const { return endpoints_; }
   std::uint64_t bytes_sent(Tier tier) const;
+  /// By which transport a peer at that tier is reached, and why; both ends choose the same.
+  planner::TransportChoice choose(const Peer& peer, Tier tier) const;
   /// The channel to a peer, where there is one.
   spi::Channel* find_channel(spi::PeerId peer) const;
 
@@ -149,7 +155,8 @@ class Domain {
   std::uint64_t drives_ = 0;  // how often somebody drove, for the background thread's patience
   std::chrono::nanoseconds spin_{0};
 
-  std::vector<std::string> names_;  // of endpoints_, by index
+  std::vector<planner::EndpointOffer> offers_;  // of all transports, also those that are not open
+  std::vector<std::string> names_;              // of endpoints_, by index
   std::vector<bool> host_local_;
   bool any_local_ = false;
   bool remote_busy_ = false;  // the last look at an endpoint that is not host-local found something

@@ -10,6 +10,7 @@
 #include "bootstrap/wire.hpp"
 #include "longspan/bootstrap.hpp"
 #include "planner/network.hpp"
+#include "planner/tier_transports.hpp"
 #include "runtime/announcement.hpp"
 #include "runtime/communicator_impl.hpp"
 #include "runtime/epoch_desk.hpp"
@@ -87,6 +88,21 @@ class EpochHost final : public EpochDesk::Host {
 
 Job::Job() = default;
 
+/// Every rank has all announcements, so all price alike.
+void Job::price_tiers() {
+  std::vector<std::vector<planner::EndpointOffer>> offers;
+  for (const Peer& peer : peers_) {
+    auto& all = offers.emplace_back();
+    for (const EndpointAddress& each : peer.endpoints) all.push_back(each.offer);
+  }
+  const auto tiers = planner::transports_by_tier(cluster_, offers);
+  planner::apply(tiers, planner_options_.parameters);
+  if (rank_ != 0) return;
+  for (const planner::TierTransport& each : tiers) {
+    log::info("{}: {} ({})", name_of(each.tier), each.choice.transport.empty() ? "no transport" : each.choice.transport, each.choice.reason);
+  }
+}
+
 /// Domain lock held.
 void Job::lease_links() {
   const auto& links = cluster_.topology.wan;
@@ -158,6 +174,7 @@ Result<std::shared_ptr<Job>> Job::join(const LaunchInfo& launch, const Options& 
     LONGSPAN_ASSIGN(Announcement each, Announcement::decode(met.payloads[r], r));
     job->peers_.push_back(Peer{each.id, job->cluster_.describe(static_cast<int>(r)), std::move(each.endpoints)});
   }
+  job->price_tiers();
   log::set_identity(job->cluster_.describe(launch.rank));
   if (domain.key.empty() && launch.rank == 0) warn_of_no_key(job->cluster_);
   LONGSPAN_ASSIGN(job->faults_, FaultDesk::open(*job, std::move(met)));

@@ -46,6 +46,7 @@ class Job {
 
  private:
   Job();
+  void price_tiers();
   void lease_links();
 
   std::shared_ptr<Domain> domain_;  // shared with the communicators

@@ -40,6 +40,13 @@ Result<std::unique_ptr<ShmEndpoint>> ShmEndpoint::open(const spi::EndpointOption
   return endpoint;
 }
 
+spi::EndpointTraits ShmEndpoint::traits() const {
+  spi::EndpointTraits traits;
+  traits.medium = spi::Medium::kMemory;
+  traits.reach = Tier::kHost;
+  return traits;
+}
+
 Status ShmEndpoint::set_up() {
   LONGSPAN_ASSIGN(listener_, listen_anywhere());
   LONGSPAN_ASSIGN(bell_, Bell::create());

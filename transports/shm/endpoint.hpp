@@ -20,6 +20,7 @@ class ShmEndpoint final : public spi::Endpoint {
   ~ShmEndpoint() override;
 
   std::string address() const override { return "shm1:" + listener_.name; }
+  spi::EndpointTraits traits() const override;
   Result<spi::Channel*> connect(spi::PeerId peer, std::string_view peer_address, const spi::ChannelOptions& options,
                                 TimePoint deadline) override;
   std::size_t poll(std::span<spi::Completion> completions) override;

@@ -56,6 +56,13 @@ Result<std::unique_ptr<spi::Endpoint>> TcpEndpoint::open(const spi::EndpointOpti
   return std::unique_ptr<spi::Endpoint>(std::move(endpoint));
 }
 
+spi::EndpointTraits TcpEndpoint::traits() const {
+  spi::EndpointTraits traits;
+  traits.medium = spi::Medium::kIp;
+  traits.reach = Tier::kWan;
+  return traits;
+}
+
 Status TcpEndpoint::listen() {
   for (const std::string& nic : options_.nics) {
     LONGSPAN_ASSIGN(const SocketAddress parsed, make_address(nic, 0));

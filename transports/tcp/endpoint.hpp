@@ -28,6 +28,7 @@ class TcpEndpoint final : public spi::Endpoint {
   ~TcpEndpoint() override;
 
   std::string address() const override { return address_; }
+  spi::EndpointTraits traits() const override;
   Result<spi::Channel*> connect(spi::PeerId peer, std::string_view peer_address, const spi::ChannelOptions& options,
                                 TimePoint deadline) override;
   std::size_t poll(std::span<spi::Completion> completions) override;

@@ -11,6 +11,7 @@ class TcpTransport final : public Transport {
   TransportCapabilities capabilities() const override {
     TransportCapabilities capabilities;
     capabilities.wide_area = true;
+    capabilities.encrypts = true;
     capabilities.max_message = std::size_t{1} << 48;
     return capabilities;
   }

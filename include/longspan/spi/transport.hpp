@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "longspan/spi/endpoint_traits.hpp"
 #include "longspan/status.hpp"
 #include "longspan/types.hpp"
 
@@ -38,6 +39,7 @@ struct TransportCapabilities {
   bool device_memory = false;  ///< accepts pointers to accelerator memory
   bool needs_registration = false;
   bool wide_area = false;      ///< paces and may cross regions
+  bool encrypts = false;       ///< proves the job's key, and encrypts as EndpointOptions says
   bool test_only = false;      ///< used only when named in LONGSPAN_TRANSPORTS
   std::size_t max_message = SIZE_MAX;
 };
@@ -178,6 +180,8 @@ class Endpoint {
 
   /// What peers need to reach it: opaque bytes, distributed by the bootstrap.
   virtual std::string address() const = 0;
+  /// What it is, for the choice between transports. The same as long as it is open.
+  virtual EndpointTraits traits() const { return {}; }
   /// The channel to a peer, made on first use; returns at once, connects in the background. A connection that cannot
   /// be made by `deadline` is a kBroken completion. Data that came from the peer before is delivered.
   virtual Result<Channel*> connect(PeerId peer, std::string_view peer_address, const ChannelOptions& options,
@@ -205,6 +209,8 @@ class Transport {
   virtual ~Transport() = default;
   virtual std::string_view name() const = 0;
   virtual TransportCapabilities capabilities() const = 0;
+  /// kUnsupported with the reason ("no RDMA device"): this host cannot use it. The Domain goes on without it then, and
+  /// keeps the reason, unless LONGSPAN_TRANSPORTS names it. Any other failure ends the start.
   virtual Result<std::unique_ptr<Endpoint>> open(const EndpointOptions& options) = 0;
   /// What a channel opened so would be, as this host allows; nothing: there is nothing to choose.
   virtual std::optional<PathChoice> choose_path(const EndpointOptions& /*endpoint*/, const ChannelOptions& /*channel*/) const { return std::nullopt; }
