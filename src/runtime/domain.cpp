@@ -9,6 +9,7 @@
 
 #include "base/log.hpp"
 #include "executor/execution.hpp"
+#include "longspan/spi/registry.hpp"
 #include "runtime/communicator_impl.hpp"
 #include "runtime/lease_desk.hpp"
 #include "runtime/open_transports.hpp"
@@ -74,7 +75,7 @@ Status Domain::open_endpoints() {
   options.nics = options_.nics;
   options.key = options_.key;
   options.encryption = options_.encryption;
-  LONGSPAN_ASSIGN(std::vector<OpenTransport> all, open_transports(options_.transports, options));
+  LONGSPAN_ASSIGN(std::vector<OpenTransport> all, open_transports(spi::all_transports(), options_.transports, options));
   for (OpenTransport& each : all) {
     offers_.push_back(each.offer);
     if (each.endpoint == nullptr) continue;

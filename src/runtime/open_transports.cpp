@@ -23,9 +23,9 @@ constexpr double kMaxRate = 1e15;
 
 bool contains(const std::vector<std::string>& names, std::string_view name) { return std::find(names.begin(), names.end(), name) != names.end(); }
 
-Status check_names(const std::vector<std::string>& named) {
+Status check_names(std::span<spi::Transport* const> transports, const std::vector<std::string>& named) {
   std::vector<std::string_view> known;
-  for (const spi::Transport* transport : spi::all_transports()) known.push_back(transport->name());
+  for (const spi::Transport* transport : transports) known.push_back(transport->name());
   for (const std::string& name : named) {
     if (std::find(known.begin(), known.end(), name) != known.end()) continue;
     return Status(StatusCode::kInvalidArgument,
@@ -87,10 +87,11 @@ Status open_one(OpenTransport& open, const spi::EndpointOptions& options) {
 
 }  // namespace
 
-Result<std::vector<OpenTransport>> open_transports(const std::vector<std::string>& named, const spi::EndpointOptions& options) {
-  LONGSPAN_TRY(check_names(named));
+Result<std::vector<OpenTransport>> open_transports(std::span<spi::Transport* const> transports, const std::vector<std::string>& named,
+                                                    const spi::EndpointOptions& options) {
+  LONGSPAN_TRY(check_names(transports, named));
   std::vector<OpenTransport> all;
-  for (spi::Transport* transport : spi::all_transports()) {
+  for (spi::Transport* transport : transports) {
     const bool is_named = contains(named, transport->name());
     if (transport->capabilities().test_only && !is_named) continue;
     OpenTransport open;
@@ -105,6 +106,7 @@ Result<std::vector<OpenTransport>> open_transports(const std::vector<std::string
 
 Result<std::vector<EndpointOffer>> survey_transports(const Options& given) {
   const std::vector<std::string> named = given.transports.value_or(std::vector<std::string>());
+  LONGSPAN_TRY(check_names(spi::all_transports(), named));
   spi::EndpointOptions options;
   options.self = 1;
   options.job = 1;
