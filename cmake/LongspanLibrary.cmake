@@ -1,7 +1,7 @@
 # The library that users link: the objects of every module in one shared object, all hidden but for the public API.
 get_property(modules GLOBAL PROPERTY LONGSPAN_MODULES)
 get_property(libraries GLOBAL PROPERTY LONGSPAN_LIBRARIES)
-list(REMOVE_ITEM modules longspan_cli)
+list(REMOVE_ITEM modules longspan_cli longspan_inventory)
 list(REMOVE_DUPLICATES libraries)
 list(TRANSFORM modules REPLACE "(.+)" "$<TARGET_OBJECTS:\\1>" OUTPUT_VARIABLE objects)
 add_library(longspan SHARED ${objects})

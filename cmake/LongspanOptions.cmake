@@ -83,7 +83,7 @@ longspan_require("nlohmann-json" "${nlohmann_json_FOUND}" "JSON output" nlohmann
 pkg_check_modules(HWY QUIET IMPORTED_TARGET libhwy)
 longspan_require("Highway" "${HWY_FOUND}" "reduction kernels" libhwy-dev)
 pkg_check_modules(HWLOC QUIET IMPORTED_TARGET hwloc)
-longspan_dependency("hwloc" "${HWLOC_FOUND}" "planned: what is inside a host" libhwloc-dev)
+longspan_dependency("hwloc" "${HWLOC_FOUND}" "what is inside a host: longspan info, longspan topo --discover" libhwloc-dev)
 pkg_check_modules(IBVERBS QUIET IMPORTED_TARGET libibverbs)
 longspan_dependency("libibverbs" "${IBVERBS_FOUND}" "RDMA (planned transport: verbs)" "libibverbs-dev librdmacm-dev")
 pkg_check_modules(UCX QUIET IMPORTED_TARGET ucx)

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "cli/commands.hpp"
+#include "inventory/inventory.hpp"
 #include "longspan/options.hpp"
 #include "longspan/spi/algorithm.hpp"
 #include "longspan/spi/registry.hpp"
@@ -45,6 +46,11 @@ Status print_info() {
     note(can.test_only, "for tests, only when named in LONGSPAN_TRANSPORTS");
     fmt::print("  {:<14} {}\n", transport->name(), notes);
   }
+  if (const auto inside = device::this_host(); inside.ok()) {
+    fmt::print("\n{}", device::describe(*inside));
+  } else {
+    fmt::print("\nHost\n  not known: {}\n", inside.status().message());
+  }
   fmt::print("\nAlgorithms\n ");
   for (const spi::Algorithm* algorithm : spi::all_algorithms()) fmt::print(" {}", algorithm->name());
   fmt::print("\n\nSettings: argument, then environment, then default\n{}", describe_options());
@@ -54,7 +60,7 @@ Status print_info() {
 }  // namespace
 
 void add_info(CLI::App& app, int& exit_code) {
-  CLI::App* info = app.add_subcommand("info", "Transports, algorithms and settings of this build");
+  CLI::App* info = app.add_subcommand("info", "Transports, algorithms and settings of this build, and what is inside this host");
   info->callback([&exit_code] {
     const Status done = print_info();
     exit_code = done.ok() ? 0 : report(done);
