@@ -87,7 +87,7 @@ longspan_dependency("hwloc" "${HWLOC_FOUND}" "what is inside a host: longspan in
 pkg_check_modules(IBVERBS QUIET IMPORTED_TARGET libibverbs)
 longspan_dependency("libibverbs" "${IBVERBS_FOUND}" "RDMA (planned transport: verbs)" "libibverbs-dev librdmacm-dev")
 pkg_check_modules(UCX QUIET IMPORTED_TARGET ucx)
-longspan_dependency("UCX" "${UCX_FOUND}" "planned transport: ucx" libucx-dev)
+longspan_dependency("UCX" "${UCX_FOUND}" "transport ucx" libucx-dev)
 set(LONGSPAN_TLS FALSE)
 if(LONGSPAN_WITH_TLS)
   find_package(OpenSSL 3.0 QUIET)

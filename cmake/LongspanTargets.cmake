@@ -34,18 +34,27 @@ function(longspan_add_module name)
   endif()
 endfunction()
 
-# longspan_add_transport(<name> [LIBRARIES ...]): the folder transports/<name>. Must define
-# `longspan::spi::Transport& transport_<name>()`. Joins the registry and the conformance suite.
+# longspan_add_transport(<name> [NEEDS variable] [INCLUDES dir...] [LIBRARIES ...]): the folder transports/<name>. Must
+# define `longspan::spi::Transport& transport_<name>()`. Joins the registry and the conformance suite. Where NEEDS names a
+# variable that is false (what it is made of was not found), it is left out, or an error if it was asked for.
 function(longspan_add_transport name)
-  cmake_parse_arguments(ARG "" "" "LIBRARIES" ${ARGN})
+  cmake_parse_arguments(ARG "" "NEEDS" "INCLUDES;LIBRARIES" ${ARGN})
   string(TOUPPER ${name} upper)
-  option(LONGSPAN_TRANSPORT_${upper} "Build the ${name} transport" ON)
+  set(found TRUE)
+  if(ARG_NEEDS AND NOT ${ARG_NEEDS})
+    set(found FALSE)
+  endif()
+  option(LONGSPAN_TRANSPORT_${upper} "Build the ${name} transport" ${found})
   if(NOT LONGSPAN_TRANSPORT_${upper})
     return()
+  endif()
+  if(NOT found)
+    message(FATAL_ERROR "LONGSPAN_TRANSPORT_${upper}=ON, but what it needs was not found; the summary without it says how to get it")
   endif()
   file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp")
   longspan_add_module(transport_${name} FOLDER "${CMAKE_CURRENT_SOURCE_DIR}/${name}" SOURCES ${sources}
     DEPENDS model base device security LIBRARIES ${ARG_LIBRARIES})
+  target_include_directories(longspan_transport_${name} SYSTEM PRIVATE ${ARG_INCLUDES})
   set_property(GLOBAL APPEND PROPERTY LONGSPAN_TRANSPORTS ${name})
   set_property(GLOBAL APPEND PROPERTY LONGSPAN_TEST_FOLDERS "${CMAKE_CURRENT_SOURCE_DIR}/${name}/tests")
 endfunction()
