@@ -63,7 +63,8 @@ std::string forbidden(const spi::TransportCapabilities& can, const spi::Endpoint
 }
 
 /// Fills `open`; an error where `named` and not usable, or where it fails for another reason than this host.
-Status open_one(OpenTransport& open, const spi::EndpointOptions& options) {
+Status open_one(OpenTransport& open, spi::EndpointOptions options, bool is_named) {
+  options.named = is_named;
   const std::string name = open.offer.transport;
   const auto cannot = [&](std::string reason) -> Status {
     if (open.offer.named) {
@@ -98,7 +99,7 @@ Result<std::vector<OpenTransport>> open_transports(std::span<spi::Transport* con
     open.transport = transport;
     open.offer = offer_of(*transport, is_named);
     if (!named.empty() && !is_named) open.offer.unusable = "not in LONGSPAN_TRANSPORTS";
-    else LONGSPAN_TRY(open_one(open, options));
+    else LONGSPAN_TRY(open_one(open, options, is_named));
     all.push_back(std::move(open));
   }
   return all;
@@ -122,7 +123,7 @@ Result<std::vector<EndpointOffer>> survey_transports(const Options& given) {
     open.offer = offer_of(*transport, false);  // so that a refusal comes as a reason
     if (!named.empty() && !is_named) {
       open.offer.unusable = "not in LONGSPAN_TRANSPORTS";
-    } else if (const Status opened = open_one(open, options); !opened.ok()) {
+    } else if (const Status opened = open_one(open, options, is_named); !opened.ok()) {
       open.offer.unusable = std::string(opened.message());
     }
     if (open.endpoint != nullptr) open.endpoint->close(Clock::now());

@@ -44,15 +44,18 @@ std::string UcxChannel::trouble() const {
 
 Status UcxChannel::start(std::string_view peer_address, const spi::ChannelOptions& options, TimePoint deadline) {
   LONGSPAN_ASSIGN(const UcxEndpoint::Address there, UcxEndpoint::parse_address(peer_address));
-  started_ = true;
   deadline_ = deadline;
   if (!options.peer_name.empty()) inbox_.set_peer_name(options.peer_name);
-  if (lines_[1] != nullptr) return {};  // it dialed first
   dialed_address_ = there.lifeline;
   worker_address_ = there.worker;
+  if (lines_[1] != nullptr) {  // it dialed first
+    started_ = true;
+    return {};
+  }
   Result<Fd> fd = dial(dialed_address_);
+  if (!fd.ok() && fd.status().code() == StatusCode::kInvalidArgument) return fd.status();
+  started_ = true;
   if (!fd.ok()) {
-    if (fd.status().code() == StatusCode::kInvalidArgument) return fd.status();
     break_down(std::string(fd.status().message()));
     return {};
   }

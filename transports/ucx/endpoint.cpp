@@ -11,6 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 
 #include "base/log.hpp"
 
@@ -21,10 +22,19 @@ constexpr std::string_view kAddressPrefix = "ucx1 ";
 constexpr std::size_t kMostStrangers = 1024;
 constexpr auto kGreetingTime = std::chrono::seconds(5);
 constexpr int kPollsPerSocketCheck = 256;  // lifelines only tell of newcomers and ends, and cost a system call
+constexpr int kBehindTheOthers = 10;       // a general layer
+constexpr int kBeforeTheOthers = -1;
 constexpr int kProgressPerPoll = 16;       // calls, while each finds something
 
 security::Introduction introduction(spi::PeerId from, spi::PeerId to) {
   return {"ucx", fmt::format("{:x}", from), fmt::format("{:x}", to), "", true};
+}
+
+/// Without it, shm and tcp do everything that UCX could, and know the plan's rates; so it is not even loaded.
+bool has_rdma_device() {
+  std::error_code error;
+  const std::filesystem::directory_iterator devices("/sys/class/infiniband", error);
+  return !error && devices != std::filesystem::directory_iterator();
 }
 
 std::uint64_t encode(void* owner, UcxEndpoint::Watched what) {
@@ -52,6 +62,8 @@ Result<std::unique_ptr<UcxEndpoint>> UcxEndpoint::open(const spi::EndpointOption
 }
 
 Status UcxEndpoint::set_up() {
+  constexpr const char* kNothing = "no RDMA device that UCX could use on this host; without one it is used only if LONGSPAN_TRANSPORTS names it";
+  if (!options_.named && !has_rdma_device()) return Status(StatusCode::kUnsupported, kNothing);
   if (!options_.key.empty() && options_.encryption == Encryption::kAll) {
     return Status(StatusCode::kUnsupported, "UCX does not encrypt, and LONGSPAN_ENCRYPT=all asks for it between hosts");
   }
@@ -59,6 +71,7 @@ Status UcxEndpoint::set_up() {
   options_.key.clear();
   shared_.credit_bytes = options_.eager_credit_bytes;
   LONGSPAN_ASSIGN(worker_, Worker::create());
+  if (!options_.named && !worker_->has_rdma()) return Status(StatusCode::kUnsupported, kNothing);
   LONGSPAN_TRY(worker_->listen(&UcxEndpoint::on_message, this));
   LONGSPAN_ASSIGN(listener_, listen(options_));
   epoll_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
@@ -78,6 +91,16 @@ UcxEndpoint::~UcxEndpoint() {
     return;
   }
   if (worker_ != nullptr && !closed_) end_all(Status(StatusCode::kAborted, "the endpoint is gone"));
+}
+
+spi::EndpointTraits UcxEndpoint::traits() const {
+  spi::EndpointTraits traits;
+  traits.medium = worker_->has_rdma() ? spi::Medium::kRdma : worker_->host_only() ? spi::Medium::kMemory : spi::Medium::kIp;
+  traits.reach = worker_->host_only() ? Tier::kHost : Tier::kSite;
+  // Who names it where it has nothing but sockets means it to be used.
+  traits.preference = options_.named && !worker_->has_rdma() ? kBeforeTheOthers : kBehindTheOthers;
+  traits.detail = fmt::format("UCX {}: {}", worker_->library().get_version_string(), fmt::join(worker_->resources(), ", "));
+  return traits;
 }
 
 std::string UcxEndpoint::address() const { return fmt::format("{}{} {}", kAddressPrefix, listener_.address, worker_->address()); }
@@ -223,7 +246,7 @@ void UcxEndpoint::run_timers() {
   }
   for (auto& stranger : strangers_) {
     if (now >= stranger->deadline) {
-      refuse("it sent nothing");
+      if (!stranger->parting) refuse("it sent nothing");
       stranger->done = true;
     } else {
       next = next ? std::min(*next, stranger->deadline) : stranger->deadline;
@@ -265,8 +288,15 @@ void UcxEndpoint::greet(Stranger& stranger) {
   std::string worker_address;
   if (!line.hear(greeting, worker_address)) {
     if (!line.ended()) return;
+    if (line.refused_key()) {
+      if (!std::exchange(stranger.parting, true)) {
+        refuse(line.why());
+        line.say_in_plain(wire::Verdict::kKeyNeeded);
+      }
+      stranger.done = line.drained();
+      return;
+    }
     stranger.done = true;
-    if (line.refused_key()) line.say_in_plain(wire::Verdict::kKeyNeeded);
     return refuse(line.why());
   }
   stranger.done = true;

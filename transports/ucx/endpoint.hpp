@@ -20,6 +20,7 @@ class UcxEndpoint final : public spi::Endpoint {
   ~UcxEndpoint() override;
 
   std::string address() const override;
+  spi::EndpointTraits traits() const override;
   Result<spi::Channel*> connect(spi::PeerId peer, std::string_view peer_address, const spi::ChannelOptions& options,
                                 TimePoint deadline) override;
   std::size_t poll(std::span<spi::Completion> completions) override;
@@ -54,6 +55,7 @@ class UcxEndpoint final : public spi::Endpoint {
   struct Stranger {
     std::unique_ptr<Lifeline> line;
     TimePoint deadline{};
+    bool parting = false;  // it was told why it is refused
     bool done = false;
   };
 

@@ -101,10 +101,16 @@ void Lifeline::say_in_plain(wire::Verdict verdict) noexcept {
   wire::Greeting greeting;
   greeting.verdict = verdict;
   session_.reset();
-  // What is unread would turn the end into a reset, which may overtake the answer.
-  std::array<char, 4096> unread;
-  static_cast<void>(::recv(fd_.get(), unread.data(), unread.size(), 0));
   static_cast<void>(::send(fd_.get(), &greeting, sizeof greeting, MSG_NOSIGNAL));
+  ::shutdown(fd_.get(), SHUT_WR);
+}
+
+bool Lifeline::drained() noexcept {
+  std::array<char, 4096> unread;
+  while (true) {
+    const ssize_t got = ::recv(fd_.get(), unread.data(), unread.size(), MSG_DONTWAIT);
+    if (got <= 0) return got == 0 || errno != EAGAIN;
+  }
 }
 
 void Lifeline::say(wire::NoteKind kind, std::uint64_t value) {

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <span>
 #include <string_view>
 
 #include "base/env.hpp"
@@ -16,13 +18,16 @@ namespace longspan::ucx {
 namespace {
 
 struct Setting {
-  const char* name;
+  const char* name;  ///< as ucp_config_modify knows it: without the name of a transport
   const char* value;
+  std::array<const char*, 2> environment;  ///< what the user may have set instead
 };
-/// Where the user did not say otherwise (UCX_<name>). Shared memory must notice peers that die, or UCX leaves it out of
-/// endpoints that ask for that; larger pieces on sockets, since each costs a system call.
+/// Shared memory must notice peers that die, or UCX leaves it out of endpoints that ask for that; larger pieces on sockets,
+/// since each costs a system call.
 constexpr Setting kSettings[] = {
-    {"POSIX_ERROR_HANDLING", "y"}, {"SYSV_ERROR_HANDLING", "y"}, {"TCP_TX_SEG_SIZE", "256K"}, {"TCP_RX_SEG_SIZE", "256K"},
+    {"MM_ERROR_HANDLING", "y", {"UCX_POSIX_ERROR_HANDLING", "UCX_SYSV_ERROR_HANDLING"}},
+    {"TX_SEG_SIZE", "256K", {"UCX_TCP_TX_SEG_SIZE", "UCX_TCP_RX_SEG_SIZE"}},
+    {"RX_SEG_SIZE", "256K", {"UCX_TCP_TX_SEG_SIZE", "UCX_TCP_RX_SEG_SIZE"}},
 };
 
 void* start(void* /*context*/, const void* buffer, std::size_t /*count*/) { return const_cast<void*>(buffer); }
@@ -97,7 +102,7 @@ Status Worker::make_context() {
     return Status(StatusCode::kUnsupported, fmt::format("UCX cannot read its settings (UCX_* in the environment): {}", describe(status)));
   }
   for (const Setting& setting : kSettings) {
-    if (env::get(fmt::format("UCX_{}", setting.name).c_str())) continue;
+    if (env::get(setting.environment[0]) || env::get(setting.environment[1])) continue;
     if (library_.config_modify(config, setting.name, setting.value) != UCS_OK) log::debug("ucx: does not know {}", setting.name);
   }
   ucp_params_t params{};
@@ -179,11 +184,22 @@ void Worker::survey() {
   }
 }
 
+namespace {
+
+bool begins_with_one_of(std::string_view name, std::span<const std::string_view> kinds) {
+  return std::any_of(kinds.begin(), kinds.end(), [&](std::string_view kind) { return name.starts_with(kind); });
+}
+
+}  // namespace
+
 bool Worker::has_rdma() const noexcept {
   constexpr std::string_view kKinds[] = {"rc_", "dc_", "ud_", "gga_", "srd/", "efa"};
-  return std::any_of(resources_.begin(), resources_.end(), [&](std::string_view name) {
-    return std::any_of(std::begin(kKinds), std::end(kKinds), [&](std::string_view kind) { return name.starts_with(kind); });
-  });
+  return std::any_of(resources_.begin(), resources_.end(), [&](std::string_view name) { return begins_with_one_of(name, kKinds); });
+}
+
+bool Worker::host_only() const noexcept {
+  constexpr std::string_view kKinds[] = {"self/", "posix/", "sysv/", "cma/", "xpmem/", "knem/", "cuda_", "gdr_copy/", "rocm_"};
+  return std::all_of(resources_.begin(), resources_.end(), [&](std::string_view name) { return begins_with_one_of(name, kKinds); });
 }
 
 }  // namespace longspan::ucx

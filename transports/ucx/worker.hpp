@@ -27,6 +27,8 @@ class Worker {
   /// What UCX found and may use: "rc_verbs/mlx5_0:1", "tcp/eth0".
   const std::vector<std::string>& resources() const noexcept { return resources_; }
   bool has_rdma() const noexcept;
+  /// Nothing but memory of this host.
+  bool host_only() const noexcept;
 
   /// The packing of messages: see Payload.
   ucp_datatype_t payload() const noexcept { return payload_; }

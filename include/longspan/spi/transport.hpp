@@ -58,6 +58,7 @@ struct EndpointOptions {
   std::vector<std::string> nics; ///< IP literals of this host's network cards to use together; empty: as routes say
   std::string key;               ///< the job's secret, which every connection proves; empty: there is none
   Encryption encryption = Encryption::kWan;  ///< of what follows the proof, between hosts
+  bool named = true;             ///< asked for by name (LONGSPAN_TRANSPORTS): opened although nothing speaks for it on this host
 };
 
 struct ChannelOptions {
