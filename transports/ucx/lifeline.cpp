@@ -59,7 +59,7 @@ void Lifeline::prove() {
   switch (session_->handshake()) {
     case security::Session::Progress::kDone: state_ = State::kUp; return;
     case security::Session::Progress::kFailed:
-      refused_key_ = session_->failure() == security::Failure::kNoKey || session_->failure() == security::Failure::kOtherKey;
+      refused_key_ = session_->failure() == security::Failure::kNoKey;
       return end(std::string(security::describe(session_->failure())));
     default: return;
   }

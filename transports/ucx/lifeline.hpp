@@ -30,7 +30,7 @@ class Lifeline {
   bool ended() const noexcept { return state_ == State::kEnded; }
   /// Why it ended, in a few words.
   const std::string& why() const noexcept { return why_; }
-  /// The other side has no key, or another one.
+  /// The other side is one of ours, without a key.
   bool refused_key() const noexcept { return refused_key_; }
 
   void say(const wire::Greeting& greeting, std::string_view address);
