@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -30,7 +31,7 @@ std::string usable_here(std::span<const planner::EndpointOffer> offers, std::str
   return {};
 }
 
-Status print_info() {
+Status print_info(int ranks) {
   LONGSPAN_ASSIGN(const Options options, resolve({}));
   LONGSPAN_ASSIGN(const auto offers, runtime::survey_transports(options));
   fmt::print("Transports\n");
@@ -48,6 +49,7 @@ Status print_info() {
   }
   if (const auto inside = device::this_host(); inside.ok()) {
     fmt::print("\n{}", device::describe(*inside));
+    if (ranks > 0) fmt::print("\n{}", device::describe(device::place_ranks(*inside, ranks)));
   } else {
     fmt::print("\nHost\n  not known: {}\n", inside.status().message());
   }
@@ -61,8 +63,11 @@ Status print_info() {
 
 void add_info(CLI::App& app, int& exit_code) {
   CLI::App* info = app.add_subcommand("info", "Transports, algorithms and settings of this build, and what is inside this host");
-  info->callback([&exit_code] {
-    const Status done = print_info();
+  auto ranks = std::make_shared<int>(0);  // second owner: the callback, which runs after this returns
+  info->add_option("--ranks", *ranks, "Also where that many ranks of this host run best: NUMA node, processing units, GPU and NIC")
+      ->check(CLI::Range(1, 4096));
+  info->callback([ranks, &exit_code] {
+    const Status done = print_info(*ranks);
     exit_code = done.ok() ? 0 : report(done);
   });
 }

@@ -120,4 +120,19 @@ std::string describe(const Inventory& inventory) {
   return text;
 }
 
+std::string describe(const std::vector<RankPlace>& places) {
+  std::string text = "Ranks of this host, where they run best\n";
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    const RankPlace& place = places[i];
+    text += fmt::format("  local rank {:<3} numactl", i);
+    if (!place.cpus.empty()) text += " --physcpubind=" + ranges(place.cpus);
+    if (place.numa >= 0) text += fmt::format(" --preferred={}", place.numa);
+    if (!place.gpu.empty()) text += "  GPU " + place.gpu;
+    if (!place.nics.empty()) text += fmt::format("  NIC {}", fmt::join(place.nics, " "));
+    if (!place.rdma.empty()) text += fmt::format("  RDMA {}", fmt::join(place.rdma, " "));
+    text += "\n";
+  }
+  return text;
+}
+
 }  // namespace longspan::device

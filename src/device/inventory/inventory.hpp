@@ -87,7 +87,21 @@ Result<Inventory> this_host();
 /// A child process reads it first, so that a file on which hwloc crashes is an error too.
 Result<Inventory> from_xml(const std::string& path);
 
+/// Where one of several ranks of a host runs best.
+struct RankPlace {
+  int numa = -1;          ///< whose memory it should have; -1: any
+  std::vector<int> cpus;  ///< processing units for it alone, where there are enough
+  std::string gpu;        ///< empty: none
+  std::vector<std::string> nics;  ///< near that GPU, else at that node
+  std::vector<std::string> rdma;
+};
+/// Places for all ranks of the host, by local rank: each at the NUMA node of its GPU (local rank modulo the number of GPUs), and
+/// without GPUs in blocks over the nodes that have cores; the ranks of a node divide its processing units.
+std::vector<RankPlace> place_ranks(const Inventory& inventory, int ranks);
+
 /// A page for people.
 std::string describe(const Inventory& inventory);
+/// The same of where ranks should run, a line each, as options of numactl.
+std::string describe(const std::vector<RankPlace>& places);
 
 }  // namespace longspan::device

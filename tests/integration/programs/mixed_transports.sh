@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # One communicator over several transports: four processes, two on one host, one on another of its rack, one in another
 # region ("hosts" in the topology's sense: all are this machine). Each tier must use the transport that is named here.
-#   mixed_transports.sh BIN TRANSPORTS TIER=TRANSPORT...     TRANSPORTS: LONGSPAN_TRANSPORTS, "" for all
+#   mixed_transports.sh BIN TRANSPORTS TIER=TRANSPORT...     TRANSPORTS: LONGSPAN_TRANSPORTS, "" for all;
+#   with slashes between them, one per rank
 set -euo pipefail
 bin=$1 transports=$2
 shift 2
@@ -34,10 +35,12 @@ bandwidth = "10 Gbit/s"
 latency = "1 ms"
 TEXT
 hosts=(eu-1 eu-1 eu-2 us-1)
-if [ -n "$transports" ]; then export LONGSPAN_TRANSPORTS=$transports; fi
 export LONGSPAN_TOPOLOGY=$work/topology.toml LONGSPAN_LOG=debug LONGSPAN_TIMEOUT=60s
 export WORLD_SIZE=4 MASTER_ADDR=file://$work/rendezvous
+IFS=/ read -ra allowed <<<"$transports"
 for rank in 0 1 2 3; do
+  mine=${allowed[rank]:-${allowed[0]:-}}
+  if [ -n "$mine" ]; then export LONGSPAN_TRANSPORTS=$mine; fi
   RANK=$rank LONGSPAN_HOST=${hosts[rank]} "$bin/all_reduce_perf" -b 1K -e 4M -f 64 -n 2 -w 1 --algorithm direct >"$work/rank$rank" 2>&1 &
   ranks+=($!)
 done

@@ -118,6 +118,40 @@ TEST_CASE("Nearness is the first bridge in common, then the root, then the NUMA 
   CHECK(nearness(gpu, place({9, 8}, 1, 1)) == Nearness::kOtherNuma);
 }
 
+TEST_CASE("Ranks are placed at their GPU's NUMA node, and the ranks of a node divide its processing units") {
+  const auto read = from_xml(kTwoSockets);
+  REQUIRE(read.ok());
+  const auto places = place_ranks(*read, 4);  // GPUs 0 and 1 are at node 0, 2 and 3 at node 1
+  REQUIRE(places.size() == 4);
+  CHECK(places[0].numa == 0);
+  CHECK(places[0].cpus == std::vector<int>{0});
+  CHECK(places[1].cpus == std::vector<int>{1});
+  CHECK(places[2].numa == 1);
+  CHECK(places[2].cpus == std::vector<int>{2});
+  CHECK(places[2].gpu == "cuda2");
+  CHECK(places[2].rdma == Names{"mlx5_1"});
+  CHECK(describe(places).find("--physcpubind=2 --preferred=1  GPU cuda2  NIC ens2  RDMA mlx5_1") != std::string::npos);
+}
+
+TEST_CASE("Without GPUs ranks are spread over the nodes that have cores, and share them where they are more") {
+  auto read = from_xml(kTwoSockets);
+  REQUIRE(read.ok());
+  read->gpus.clear();
+  NumaNode memory_alone;
+  memory_alone.number = 7;
+  read->numa.push_back(memory_alone);
+  const auto two = place_ranks(*read, 2);
+  CHECK(two[0].cpus == std::vector<int>{0, 1});
+  CHECK(two[1].cpus == std::vector<int>{2, 3});
+  CHECK(two[1].nics == Names{"ens2"});
+  const auto many = place_ranks(*read, 6);
+  CHECK(many[0].numa == 0);
+  CHECK(many[5].numa == 1);
+  CHECK(many[5].cpus == std::vector<int>{2, 3});
+  CHECK(place_ranks(*read, 0).empty());
+  CHECK(place_ranks(Inventory(), 3)[2].numa == -1);
+}
+
 TEST_CASE("NVML's links make a matrix: links of a pair add up, switches join all that have links to them") {
   const std::vector<Gpu> gpus{gpu_at("0000:01:00.0"), gpu_at("0000:02:00.0"), gpu_at("0000:03:00.0")};
   CHECK(nvlink_matrix(gpus, {}).empty());
