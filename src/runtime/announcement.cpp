@@ -14,10 +14,12 @@ using bootstrap::Reader;
 using bootstrap::Writer;
 
 constexpr std::size_t kMaxText = 4096;
+constexpr std::size_t kMaxAddress = std::size_t{1} << 16;  // UCX's name every card of a host
 constexpr std::size_t kMaxTopology = std::size_t{1} << 20;
-constexpr std::size_t kLeastEndpoint = 44;  // bytes, with all its texts empty
+constexpr std::size_t kLeastEndpoint = 40;  // bytes, with all its texts empty
 constexpr std::uint64_t kMaxRate = std::uint64_t{1} << 53;  // whole numbers that a double holds
 
+/// Without `detail`, which only its own host shows: every rank gets every rank's announcement.
 void write(Writer& out, const planner::EndpointOffer& offer) {
   out.text(offer.transport);
   out.text(offer.unusable);
@@ -29,7 +31,6 @@ void write(Writer& out, const planner::EndpointOffer& offer) {
   out.u64(static_cast<std::uint64_t>(offer.traits.rate_bytes_per_second));
   out.u64(static_cast<std::uint64_t>(offer.traits.latency.count()));
   out.text(offer.traits.fabric);
-  out.text(offer.traits.detail);
 }
 
 /// What is no tier or medium is read as the last one, so that every announcement means something.
@@ -46,7 +47,6 @@ planner::EndpointOffer read_offer(Reader& in) {
   offer.traits.rate_bytes_per_second = static_cast<double>(std::min(in.u64(), kMaxRate));
   offer.traits.latency = std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(in.u64(), kMaxRate)));
   offer.traits.fabric = in.text(kMaxText);
-  offer.traits.detail = in.text(kMaxText);
   return offer;
 }
 
@@ -80,7 +80,7 @@ Result<Announcement> Announcement::decode(const std::string& bytes, std::size_t 
   const std::uint32_t endpoints = in.count(kLeastEndpoint);
   for (std::uint32_t i = 0; i < endpoints && in.ok(); ++i) {
     planner::EndpointOffer offer = read_offer(in);
-    made.endpoints.push_back({std::move(offer), in.text(kMaxText)});
+    made.endpoints.push_back({std::move(offer), in.text(kMaxAddress)});
   }
   if (!in.ok()) return Status(StatusCode::kInternal, fmt::format("rank {} announced itself with bytes that make no sense", rank));
   return made;
