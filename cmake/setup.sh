@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what longspan needs to build, test and measure, by the system's package manager. Safe to run again; quick
-# when nothing is missing.   cmake/setup.sh [--ci | --torch | --compare]   (--ci: also clang, for the second compiler, tidy
-# and the fuzzers; --torch: PyTorch for CPUs into build/compare-venv; --compare: that, and the MPIs of perf/compare)
+# when nothing is missing.   cmake/setup.sh [--ci | --torch | --compare | --vm]   (--ci: also clang, for the second
+# compiler, tidy and the fuzzers; --torch: PyTorch for CPUs into build/compare-venv; --compare: that, and the MPIs of
+# perf/compare; --vm: QEMU, and a kernel unpacked into build/rdma_vm, for tests/rdma_vm)
 set -euo pipefail
 
 packages=(
@@ -20,8 +21,19 @@ case "${1:-}" in
     if [ "$1" = --compare ]; then optional+=(mpich libmpich-dev); fi
     trap 'code=$?; [ "$code" -ne 0 ] || install_torch' EXIT
     ;;
-  *) echo "setup: unknown option '$1'; usage: cmake/setup.sh [--ci | --torch | --compare]" >&2; exit 2 ;;
+  --vm)
+    optional+=(qemu-system-x86 busybox-static kmod ibverbs-providers ibverbs-utils perftest iperf3 python3)
+    trap 'code=$?; [ "$code" -ne 0 ] || fetch_kernel' EXIT
+    ;;
+  *) echo "setup: unknown option '$1'; usage: cmake/setup.sh [--ci | --torch | --compare | --vm]" >&2; exit 2 ;;
 esac
+
+fetch_kernel() {
+  local root
+  root=$(dirname "$(readlink -f "$0")")/..
+  "$root/tests/rdma_vm/fetch_kernel.sh" "$root/build/rdma_vm/kernel" ||
+    echo "setup: the kernel could not be had; tests/rdma_vm is skipped" >&2
+}
 
 # Gloo comes with PyTorch; its build for CPUs is enough, and a tenth of the size.
 install_torch() {
