@@ -56,6 +56,7 @@ struct EndpointOptions {
   std::uint16_t first_port = 0;  ///< listens on the first free port from here ...
   std::uint16_t last_port = 0;   ///< ... to here; 0: any port
   std::vector<std::string> nics; ///< IP literals of this host's network cards to use together; empty: as routes say
+  std::string rdma;              ///< LONGSPAN_RDMA: which RDMA device, port and address, and how; empty: chosen
   std::string key;               ///< the job's secret, which every connection proves; empty: there is none
   Encryption encryption = Encryption::kWan;  ///< of what follows the proof, between hosts
   bool named = true;             ///< asked for by name (LONGSPAN_TRANSPORTS): opened although nothing speaks for it on this host
