@@ -33,6 +33,7 @@ TEST_CASE("a peer that closes is a goodbye, after everything it sent", "[conform
   CHECK(unanswered.code() == StatusCode::kPeerLost);
   Op& picked_up = pair.b.recv(1, id(2), late);
   REQUIRE(drive({&pair.b}, [&] { return picked_up.done(); }));
+  CAPTURE(picked_up.last.status.to_string());
   CHECK(picked_up.ok());
   CHECK(late == data);
 }

@@ -1,5 +1,5 @@
 // Throughput and latency of one transport between two processes of this host, beside raw loopback sockets.
-//   transport_bench [transport] [lanes]
+//   transport_bench [transport] [lanes] [bytes of a message] [messages]   (with bytes: without the sockets)
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -47,14 +47,14 @@ void ping_pong(Peer& self, spi::PeerId other, bool serves, std::span<std::byte> 
   drive({&self}, [&] { return self.open_operations() == 0; });
 }
 
-void bench_transport(spi::Transport& transport, int lanes) {
-  Bytes data(kLarge, std::byte{1});
+void bench_transport(spi::Transport& transport, int lanes, std::size_t bytes, std::uint32_t rounds) {
+  Bytes data(bytes, std::byte{1});
   Bytes ball(kSmall);
   Child child([&](Line& line) {
     Peer self(transport, 2, std::size_t{4} << 20);
     line.tell(self.address());
     self.connect(1, line.hear(), in_time(), lanes);
-    for (std::uint32_t i = 0; i < kLargeRounds; ++i) self.recv(1, id(i), data);
+    for (std::uint32_t i = 0; i < rounds; ++i) self.recv(1, id(i), data);
     drive({&self}, [&] { return self.open_operations() == 0; }, within(seconds(60)));
     if (!spin(self, self.send(1, id(0, 7), {}))) std::abort();
     ping_pong(self, 1, false, ball);
@@ -65,14 +65,14 @@ void bench_transport(spi::Transport& transport, int lanes) {
   child.line().tell(self.address());
   Op& done = self.recv(2, id(0, 7), {});
   const TimePoint start = Clock::now();
-  for (std::uint32_t i = 0; i < kLargeRounds; ++i) self.send(2, id(i), data);
+  for (std::uint32_t i = 0; i < rounds; ++i) self.send(2, id(i), data);
   drive({&self}, [&] { return done.done(); }, within(seconds(60)));
   const double large = seconds_since(start);
   const TimePoint small_start = Clock::now();
   ping_pong(self, 2, true, ball);
   const double small = seconds_since(small_start);
-  fmt::print("{:8} lanes {}: 64 MiB messages {:6.2f} GB/s; 1 KiB one way {:6.2f} us\n", transport.name(), lanes,
-             static_cast<double>(kLarge) * kLargeRounds / large / 1e9, small / kSmallRounds / 2 * 1e6);
+  fmt::print("{:8} lanes {}: {} KiB messages {:8.4f} GB/s; 1 KiB one way {:6.2f} us\n", transport.name(), lanes, bytes >> 10,
+             static_cast<double>(bytes) * rounds / large / 1e9, small / kSmallRounds / 2 * 1e6);
   child.line().tell("done");
 }
 
@@ -153,9 +153,11 @@ void bench_raw() {
 int main(int argc, char** argv) {
   const std::string_view wanted = argc > 1 ? argv[1] : "tcp";
   const int lanes = argc > 2 ? std::atoi(argv[2]) : 1;
-  bench_raw();
+  const std::size_t bytes = argc > 3 ? static_cast<std::size_t>(std::atoll(argv[3])) : kLarge;
+  const auto rounds = argc > 4 ? static_cast<std::uint32_t>(std::atoi(argv[4])) : kLargeRounds;
+  if (argc <= 3) bench_raw();
   for (spi::Transport* transport : spi::all_transports()) {
-    if (transport->name() == wanted) bench_transport(*transport, lanes);
+    if (transport->name() == wanted) bench_transport(*transport, lanes, bytes, rounds);
   }
   return 0;
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs a command in a virtual machine: another kernel, this machine's files.
 
-    tests/rdma_vm/vm.py [--kernel DIR] [--cpus N] [--memory MiB] [--timeout S] [--out DIR] -- COMMAND...
+    tests/rdma_vm/vm.py [--check] [--kernel DIR] [--cpus N] [--memory MiB] [--timeout S] [--out DIR] -- COMMAND...
 
 QEMU boots the kernel that fetch_kernel.sh unpacked. This machine's root file system is the machine's root, shared
 read-only; what the command writes is gone afterwards, except under /run/out, which is DIR. The command's output streams
@@ -33,11 +33,12 @@ def arguments():
     parser.add_argument("--memory", type=int, default=3072, help="MiB")
     parser.add_argument("--timeout", type=float, default=300, help="seconds, boot included")
     parser.add_argument("--out", type=pathlib.Path, help="folder that the command sees, writable, as /run/out")
+    parser.add_argument("--check", action="store_true", help="only say whether a machine can be started here")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     given = parser.parse_args()
     if given.command[:1] == ["--"]:
         given.command = given.command[1:]
-    if not given.command:
+    if not given.command and not given.check:
         parser.error("what is to run? vm.py [options] -- COMMAND...")
     return given
 
@@ -132,6 +133,9 @@ def main():
     given = arguments()
     given.kernel = given.kernel.resolve()
     why_not = missing(given.kernel)
+    if given.check:
+        print(why_not or "a machine can be started")
+        return 1 if why_not else 0
     if why_not:
         print(f"vm: {why_not}", file=sys.stderr)
         return 125

@@ -254,6 +254,7 @@ void VerbsChannel::on_failure(Link& /*link*/, const std::string& why) {
 void VerbsChannel::check_ends() {
   if (out_ != nullptr && out_->over() && !out_->up()) {  // an attempt that failed
     last_failure_ = out_->why();
+    if (out_->hopeless()) return break_with("not admitted: " + last_failure_);
     endpoint_.bury(std::move(out_));
     next_dial_ = Clock::now() + backoff_;
     backoff_ = std::min<Duration>(2 * backoff_, kLongestBackoff);
@@ -265,6 +266,8 @@ void VerbsChannel::check_ends() {
   if (hung_up) endpoint_.drain();
   const bool all_said = in_ != nullptr ? goodbye_forward_ : goodbye_backward_ && (!peer_dials_too_ || out_over);
   if (all_said) return end(State::kClosed, Status(StatusCode::kPeerLost, peer_name_ + " has said goodbye"));
+  // A peer that has heard our goodbye owes none.
+  if (hung_up && said_goodbye_) return end(State::kClosed, Status(StatusCode::kPeerLost, peer_name_ + " has gone"));
   if ((in_over && !goodbye_forward_) || (out_over && !goodbye_backward_)) {
     return break_with(in_over ? in_->why() : out_->why());
   }
@@ -309,11 +312,13 @@ void VerbsChannel::bequeath() {
 
 void VerbsChannel::say_goodbye() {
   if (state_ != State::kOpen) return;
+  said_goodbye_ = true;
   wire::Frame frame;
   frame.type = wire::FrameType::kGoodbye;
   if (Link* link = out_link()) link->push(frame);
   if (out_link() != nullptr) frame.flags = wire::kDialsToo;
-  if (Link* link = in_link()) link->push(frame);
+  // Where its first frame has not come, the peer learns it from the other one, or by the end of the connection.
+  if (Link* link = in_link(); link != nullptr && link->is_open()) link->push(frame);
   endpoint_.mark_dirty(*this);
 }
 

@@ -101,6 +101,7 @@ class VerbsChannel final : public spi::Channel, public LinkUser {
   bool goodbye_forward_ = false;   // by in_
   bool goodbye_backward_ = false;  // by out_
   bool peer_dials_too_ = false;
+  bool said_goodbye_ = false;
 };
 
 }  // namespace longspan::verbs

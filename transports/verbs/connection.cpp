@@ -78,6 +78,7 @@ bool Connection::prove() {
       case security::Session::Progress::kWantsRead:
       case security::Session::Progress::kWantsWrite: return false;
       case security::Session::Progress::kFailed:
+        hopeless_ = session_->failure() == security::Failure::kOtherKey;
         fail(std::string(security::describe(session_->failure())));
         return false;
       case security::Session::Progress::kDone: break;
@@ -132,6 +133,7 @@ bool Connection::hear() {
 void Connection::settle() {
   if (!dialed_) return endpoint_.admit(*this);
   if (heard_.version != wire::kVersion || heard_.verdict != wire::Verdict::kWelcome) {
+    hopeless_ = heard_.version != wire::kVersion || heard_.verdict != wire::Verdict::kNoResources;
     return fail(std::string(wire::describe(heard_.version != wire::kVersion ? wire::Verdict::kOtherVersion : heard_.verdict)));
   }
   if (heard_.job != endpoint_.job() || heard_.from != channel_->peer() || heard_.to != endpoint_.self()) return fail("another peer answers");

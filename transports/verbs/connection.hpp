@@ -40,6 +40,8 @@ class Connection {
   bool over() const noexcept { return state_ == State::kOver; }
   bool dialed() const noexcept { return dialed_; }
   const std::string& why() const noexcept { return why_; }
+  /// Another attempt would end the same way.
+  bool hopeless() const noexcept { return hopeless_; }
   Link* link() const noexcept { return link_.get(); }
   const wire::Greeting& heard() const noexcept { return heard_; }
   TimePoint deadline() const noexcept { return deadline_; }
@@ -69,6 +71,7 @@ class Connection {
   std::size_t heard_bytes_ = 0;
   std::unique_ptr<Link> link_;
   std::string why_;
+  bool hopeless_ = false;
   TimePoint deadline_;
 };
 

@@ -240,7 +240,7 @@ void Outbox::on_work(const SendWork& work, bool done) {
   if (message.forgotten) --forgotten_writes_;
   if (message.where == Where::kWritten && message.writes == 0 && done) {
     --writing_;
-    sent(message, {});
+    return sent(message, {});
   }
   settle(message);
 }
