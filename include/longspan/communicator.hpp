@@ -99,7 +99,8 @@ class LONGSPAN_API Communicator {
   Communicator& operator=(Communicator&&) noexcept;
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
-  /// Says goodbye to the peers; what still runs is aborted.
+  /// Sends the rest of what finished calls owe other regions (up to their deadlines), and says goodbye to the peers; calls
+  /// that still run are aborted. A process that ends without it may leave the others without its part of a result.
   ~Communicator();
 
   int rank() const noexcept;

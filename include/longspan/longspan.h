@@ -77,7 +77,7 @@ LONGSPAN_C_API longspan_status_t longspan_unique_id(longspan_unique_id_t* id);
 LONGSPAN_C_API longspan_status_t longspan_init(const longspan_unique_id_t* id, int rank, int size, const longspan_options_t* options, longspan_comm_t* comm);
 LONGSPAN_C_API longspan_status_t longspan_init_from_environment(const longspan_options_t* options, longspan_comm_t* comm);
 LONGSPAN_C_API longspan_status_t longspan_split(longspan_comm_t comm, int color, int key, longspan_comm_t* child); /* *child NULL when color < 0 */
-LONGSPAN_C_API longspan_status_t longspan_destroy(longspan_comm_t comm);
+LONGSPAN_C_API longspan_status_t longspan_destroy(longspan_comm_t comm); /* first sends what finished calls still owe other regions */
 LONGSPAN_C_API longspan_status_t longspan_abort(longspan_comm_t comm, const char* reason);
 LONGSPAN_C_API longspan_status_t longspan_comm_error(longspan_comm_t comm);
 LONGSPAN_C_API longspan_status_t longspan_rank(longspan_comm_t comm, int* rank);

@@ -1,6 +1,9 @@
 """DDP steps of a model of 26 M fp32 parameters whose compute is tiny: what is left is the communication of its gradients.
 
-  rank_ddp.py BACKEND STEPS WARMUP BUCKET_MB      BACKEND none: the same steps on every rank at once, without communication
+  rank_ddp.py BACKEND STEPS WARMUP BUCKETS      BACKEND none: the same steps on every rank at once, without communication
+
+BUCKETS is what DDP gathers gradients in: "default" (torch's own: first 1 MiB, then 25 MiB each), a number of MiB for every
+bucket, or one for each bucket with "+" between them ("1+100": the first goes out early, and the rest in one).
 
 A step is zero_grad, forward, backward with all gradients summed, and an SGD update. Steps follow one another without a barrier.
 """
@@ -35,8 +38,15 @@ def steps(model, parameters, count):
     return whole, reduced
 
 
+def bucket_sizes(text):
+    if text == "default":
+        return {}
+    sizes = [float(word) for word in text.split("+")]
+    return {"bucket_cap_mb": sizes[0]} if len(sizes) == 1 else {"bucket_cap_mb_list": sizes}
+
+
 def main():
-    backend, count, warmup, bucket_mb = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+    backend, count, warmup, buckets = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     torch.set_num_threads(1)
     torch.manual_seed(1)
     model = nn.Sequential(*[nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS)])
@@ -51,7 +61,7 @@ def main():
         if backend == "longspan":
             import longspan  # noqa: F401
         dist.init_process_group(backend)
-        model = DistributedDataParallel(model, bucket_cap_mb=bucket_mb, gradient_as_bucket_view=True)
+        model = DistributedDataParallel(model, gradient_as_bucket_view=True, **bucket_sizes(buckets))
         whole, reduced = steps(model, parameters, count + warmup)
         mine = torch.stack([p.detach().double().sum() for p in parameters])
         least, most = mine.clone(), mine.clone()

@@ -136,16 +136,16 @@ def in_ms(us):
 
 
 def ddp(runner, options):
-    def step(backend, bucket, count, warmup):
-        said, lab = runner.on_lab(program("rank_ddp.py", backend, count, warmup, bucket), backend)
+    def step(backend, buckets, count, warmup):
+        said, lab = runner.on_lab(program("rank_ddp.py", backend, count, warmup, buckets), backend)
         return with_lab(said, lab)
 
     cases = {
-        f"longspan {bucket:g} MB": lambda bucket=bucket: step("longspan", bucket, 6, 3) for bucket in options.buckets
+        f"longspan, buckets {sizes}": lambda sizes=sizes: step("longspan", sizes, 6, 3) for sizes in options.buckets
     }
-    cases["gloo 25 MB"] = lambda: step("gloo", 25, 3, 2)
-    cases["compute, 4 at once"] = lambda: runner.on_host(program("rank_ddp.py", "none", 10, 3, 25), 4)
-    cases["compute, 1 process"] = lambda: runner.on_host(program("rank_ddp.py", "none", 10, 3, 25), 1)
+    cases["gloo"] = lambda: step("gloo", "default", 3, 2)
+    cases["compute, 4 at once"] = lambda: runner.on_host(program("rank_ddp.py", "none", 10, 3, "default"), 4)
+    cases["compute, 1 process"] = lambda: runner.on_host(program("rank_ddp.py", "none", 10, 3, "default"), 1)
     runs = rounds_of("ddp", options, cases)
     parameters = next(run["parameters"] for each in runs.values() for run in each)
     row = {
@@ -162,10 +162,10 @@ def ddp(runner, options):
     for name, value in steps.items():
         if value is not None:
             lines.append(
-                f"  {name:20} {value:.3f} s ({row['reduced_s'][name]:.3f} s)"
+                f"  {name:25} {value:.3f} s ({row['reduced_s'][name]:.3f} s)"
                 + (
                     f", {100 * row['bound_s'] / value:.1f} % ({100 * row['bound_s'] / row['reduced_s'][name]:.1f} %) of the bound, "
-                    f"{(steps['gloo 25 MB'] or 0) / value:.2f} x as fast as Gloo"
+                    f"{(steps['gloo'] or 0) / value:.2f} x as fast as Gloo"
                     if name.startswith("longspan")
                     else ""
                 )
@@ -182,8 +182,8 @@ def one_host(runner, options):
         cases[f"all_reduce {backend}"] = lambda backend=backend: runner.on_host(
             program("rank_all_reduce.py", backend, f"{KB4}:40:20", f"{MB1}:40:20", f"{MB64}:20:5"), 2
         )
-        cases[f"ddp {backend}"] = lambda backend=backend: runner.on_host(program("rank_ddp.py", backend, 20, 5, 25), 2)
-    cases["compute, 2 at once"] = lambda: runner.on_host(program("rank_ddp.py", "none", 20, 5, 25), 2)
+        cases[f"ddp {backend}"] = lambda backend=backend: runner.on_host(program("rank_ddp.py", backend, 20, 5, "default"), 2)
+    cases["compute, 2 at once"] = lambda: runner.on_host(program("rank_ddp.py", "none", 20, 5, "default"), 2)
     runs = rounds_of("one_host", options, cases)
     row = {"ranks": 2}
     lines = []
@@ -244,9 +244,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--buckets",
-        type=lambda text: [float(word) for word in text.split(",")],
-        default=[25.0],
-        help="bucket_cap_mb of longspan's DDP runs (25, torch's own)",
+        type=lambda text: text.split(","),
+        default=["default"],
+        help="buckets of longspan's DDP runs: default (torch's own), MiB of each, or of each in turn with + (default,25,1+100)",
     )
     parser.add_argument("--build", default=str(ROOT / "build" / "release"), help="build folder (build/release)")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "torch-figures")

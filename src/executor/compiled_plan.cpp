@@ -26,6 +26,11 @@ CompiledPlan::CompiledPlan(std::shared_ptr<const Plan> plan) : plan_(std::move(p
   each_edge([&](std::uint32_t before, std::uint32_t after) { successors_[next[before]++] = after; });
   for (const ScheduleChannel& channel : schedule.channels) host_only_ = host_only_ && channel.tier <= Tier::kHost;
   for (const Step& step : schedule.steps) {
+    // What stays in the region is gone before another thread could be asked to see to it.
+    const bool trails = step.kind == StepKind::kSend && !step.signal && step.tier == Tier::kWan &&
+                        operands(step)[0].slice.buffer == BufferKind::kScratch;
+    trails_.push_back(trails);
+    answering_steps_ += trails ? 0 : 1;
     for (const Operand& operand : operands(step)) {
       if (operand.from_recv >= 0) ++view_readers_[static_cast<std::size_t>(operand.from_recv)];
     }

@@ -25,6 +25,10 @@ class CompiledPlan {
     return std::span(successors_).subspan(successors_begin_[id], successors_begin_[id + 1] - successors_begin_[id]);
   }
   std::uint32_t predecessors(std::uint32_t id) const { return predecessors_[id]; }
+  /// A send of the library's own memory to another region: the caller's result does not wait for it.
+  bool trails(std::uint32_t id) const { return trails_[id]; }
+  /// Steps of a chunk that do not trail.
+  std::uint32_t answering_steps() const noexcept { return answering_steps_; }
   /// All its messages stay on the host.
   bool host_only() const noexcept { return host_only_; }
   /// How many later operands read what this recv brings; its peer view is released after the last.
@@ -36,6 +40,8 @@ class CompiledPlan {
   std::vector<std::uint32_t> successors_begin_;
   std::vector<std::uint32_t> predecessors_;
   std::vector<std::uint32_t> view_readers_;
+  std::vector<bool> trails_;
+  std::uint32_t answering_steps_ = 0;
   bool host_only_ = true;
 };
 

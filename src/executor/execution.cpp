@@ -44,6 +44,7 @@ Status Execution::start(const Call& call, std::span<spi::Channel* const> channel
   past_cache_ = plan_->host_only() && larger_than_caches();
   next_chunk_ = 0;
   running_ = 0;
+  left_to_answer_ = 0;
   ready_.clear();
   ready_head_ = 0;
   if (const std::size_t bytes = lay_out_scratch(); scratch_.size() < bytes) {
@@ -113,6 +114,7 @@ void Execution::admit(std::uint32_t slot_index) {
   slot.left = steps;
   if (steps == 0) return;
   ++running_;
+  left_to_answer_ += plan_->answering_steps();
   for (std::uint32_t id = 0; id < steps; ++id) {
     Instance& made = instance(slot_index, id);
     made.pending = plan_->predecessors(id);
@@ -257,6 +259,7 @@ void Execution::finish(Instance& instance_done) {
     Instance& waiting = instance(slot_index, next);
     if (--waiting.pending == 0) ready_.push_back(&waiting);
   }
+  if (!plan_->trails(instance_done.step)) --left_to_answer_;
   Slot& slot = slots_[slot_index];
   if (--slot.left > 0) return;
   --running_;
@@ -283,6 +286,7 @@ void Execution::reset() {
   scratch_ = ScratchPool::Block();
   next_chunk_ = chunks_;
   running_ = 0;
+  left_to_answer_ = 0;
 }
 
 }  // namespace longspan::executor

@@ -59,6 +59,9 @@ class Execution {
   void* owner = nullptr;
 
   bool done() const noexcept { return running_ == 0 && next_chunk_ == chunks_; }
+  /// The result is there and the caller's buffers are his again; sends of scratch memory to other regions may go on. With
+  /// a region that begins d seconds after another, its calls would otherwise take d longer than its result does.
+  bool answered() const noexcept { return left_to_answer_ == 0 && next_chunk_ == chunks_; }
   const CompiledPlan& plan() const noexcept { return *plan_; }
   const Call& call() const noexcept { return call_; }
   /// Peers (ranks) whose messages it still waits for, and the oldest step that does; for error reports.
@@ -116,6 +119,7 @@ class Execution {
   std::uint32_t chunks_ = 1;
   std::uint32_t next_chunk_ = 0;
   std::uint32_t running_ = 0;  // slots in use
+  std::uint32_t left_to_answer_ = 0;  // steps of chunks begun that are not done and do not trail
   double divisor_ = 1;
   bool past_cache_ = false;  // the output is far larger than caches, and no network card reads it from there
   std::vector<Slot> slots_;

@@ -127,10 +127,12 @@ std::shared_ptr<WorkState> CommunicatorImpl::start(const CollectiveCall& call, b
     finish(*work, status);
     // Ranks that did start would wait for us until their deadline; an argument error is ours to tell at once.
     if (!invalid) report(status, rank());
-  } else if (work->execution != nullptr && work->execution->done()) {
-    finish(*work, {});
+  } else if (work->execution != nullptr) {
+    settle(*work);
   }
-  if (!blocking && !work->done.load(std::memory_order_relaxed)) domain_->work_started(lock);
+  // Whoever calls and blocks drives until he has his answer, and no further.
+  const bool left_alone = work->done.load(std::memory_order_relaxed) ? work->execution != nullptr : !blocking;
+  if (left_alone) domain_->work_started(lock);
   domain_->run_deferred();
   return work;
 }
@@ -496,9 +498,24 @@ Result<PlanSummary> CommunicatorImpl::explain(const CollectiveShape& shape, std:
   return summary;
 }
 
-void CommunicatorImpl::finish(WorkState& work, Status status) {
+void CommunicatorImpl::settle(WorkState& work) {
+  if (work.execution->done()) finish(work, {});
+  else if (work.execution->answered()) answer(work, {});
+}
+
+void CommunicatorImpl::answer(WorkState& work, Status status) {
   if (work.done.load(std::memory_order_relaxed)) return;
+  work.status = std::move(status);
+  work.done.store(true, std::memory_order_release);
+  for (const auto& callback : work.callbacks) callback(work.status);
+  work.callbacks.clear();
+  if (work.execution != nullptr) domain_->leave_to_background();
+  domain_->wake_waiters();
+}
+
+void CommunicatorImpl::finish(WorkState& work, Status status) {
   const auto self = std::find_if(active_.begin(), active_.end(), [&](const auto& each) { return each.get() == &work; });
+  if (self == active_.end() && work.done.load(std::memory_order_relaxed)) return;
   const std::shared_ptr<WorkState> keep = self == active_.end() ? nullptr : std::move(*self);
   if (self != active_.end()) active_.erase(self);
   if (work.execution != nullptr) {
@@ -508,10 +525,7 @@ void CommunicatorImpl::finish(WorkState& work, Status status) {
   }
   if (!work.leased.empty()) domain_->leases()->end(work.leased);
   work.own_input = {};
-  work.status = std::move(status);
-  work.done.store(true, std::memory_order_release);
-  for (const auto& callback : work.callbacks) callback(work.status);
-  work.callbacks.clear();
+  answer(work, std::move(status));
   domain_->wake_waiters();
 }
 

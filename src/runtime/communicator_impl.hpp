@@ -124,6 +124,11 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   /// Reports a problem; the root cause ends the communicator, found together with the other ranks or, after a while,
   /// `status` alone.
   void report(const Status& status, int blamed_rank);
+  /// Answers or finishes a collective as far as its execution has come.
+  void settle(WorkState& work);
+  /// The caller of `work` has his result, or its error.
+  void answer(WorkState& work, Status status);
+  /// Nothing of it runs any more; answers first where that is still to be done.
   void finish(WorkState& work, Status status);
   int rank_of(spi::PeerId peer) const;
   /// The oldest operation that runs; nullptr: none.
@@ -182,7 +187,7 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   std::unordered_map<spi::PeerId, int> rank_of_peer_;
   std::unordered_map<const Plan*, std::unique_ptr<PlanEntry>> entries_;  // the planner remembers the plans
   std::array<Prepared, 16> prepared_;  // by a hash of the call
-  std::vector<std::shared_ptr<WorkState>> active_;  // in the order they started
+  std::vector<std::shared_ptr<WorkState>> active_;  // in the order they started; those that still send, though answered, too
   struct EarlyDigest {
     std::uint32_t seq;
     int rank;

@@ -112,6 +112,8 @@ class Domain {
   LeaseDesk* leases() noexcept { return leases_.get(); }
   void forget(std::uint64_t comm);
   void wake_waiters() { waiters_.notify_all(); }
+  /// Somebody whose wait is over leaves work that goes on.
+  void leave_to_background() { left_behind_ = true; }
   std::span<const std::unique_ptr<spi::Endpoint>> endpoints() const { return endpoints_; }
   std::uint64_t bytes_sent(Tier tier) const;
   /// By which transport a peer at that tier is reached, and why; both ends choose the same.
@@ -150,6 +152,7 @@ class Domain {
   std::uint64_t owner_ = 0;  // ticket of the thread that drives; 0: nobody
   std::uint64_t tickets_ = 0;
   bool owner_is_background_ = false;
+  bool left_behind_ = false;
   std::uint64_t blocked_ = 0;  // ticket of the owner that blocks without the lock; 0: nobody
   int sleepers_ = 0;
   std::uint64_t drives_ = 0;  // how often somebody drove, for the background thread's patience

@@ -54,7 +54,7 @@ void CommunicatorImpl::on_completion(spi::Completion& completion) {
     return comm.report(status, peer);
   }
   execution->completed(completion);
-  if (execution->done()) comm.finish(work, {});
+  comm.settle(work);
 }
 
 void CommunicatorImpl::on_arrival(spi::Completion& completion) {
@@ -182,8 +182,14 @@ void CommunicatorImpl::abort(const std::string& reason) {
 
 void CommunicatorImpl::close() {
   Domain::Lock lock = domain_->lock();
-  if (error_.ok() && !active_.empty()) {
+  if (error_.ok() && std::any_of(active_.begin(), active_.end(), [](const auto& work) { return !work->done.load(); })) {
     fail(Status(StatusCode::kAborted, "the communicator was destroyed while this operation ran"));
+  }
+  // Others wait for what this rank's finished calls still send.
+  TimePoint deadline{};
+  for (const auto& work : active_) deadline = std::max(deadline, work->deadline);
+  if (!domain_->drive_until(lock, [this] { return active_.empty(); }, deadline)) {
+    fail(Status(StatusCode::kTimeout, "the communicator was destroyed, and what it had to send did not go out in time"));
   }
   domain_->remove(members_.id);
   free_all();
