@@ -86,8 +86,8 @@ Status Domain::open_endpoints() {
       if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return system_error("epoll_ctl", errno);
     }
     names_.push_back(each.offer.transport);
-    host_local_.push_back(each.transport->capabilities().host_local);
-    any_local_ |= host_local_.back();
+    free_to_poll_.push_back(each.offer.traits.medium != spi::Medium::kIp);
+    any_free_ |= free_to_poll_.back();
     endpoints_.push_back(std::move(each.endpoint));
   }
   return {};
@@ -131,14 +131,16 @@ void Domain::yield_to_contenders(Lock& lock) {
 bool Domain::poll_all() {
   bool any = false;
   // A look at sockets is a system call, as dear as a whole message through shared memory: beside an endpoint that is
-  // looked at for free it gets every eighth turn, unless the turn before found something there.
-  const bool all = remote_busy_ || !any_local_ || ++polls_ % (remote_channels_ > 0 ? kLocalPolls : kLocalPollsAlone) == 0;
+  // looked at for free (in memory: shm's rings, an RDMA card's completion queue) it gets every eighth turn, unless the
+  // turn before found something there.
+  const bool all = remote_busy_ || !any_free_ || ++polls_ % (remote_channels_ > 0 ? kLocalPolls : kLocalPollsAlone) == 0;
+  if (all) remote_busy_ = false;
   for (std::size_t e = 0; e < endpoints_.size(); ++e) {
-    if (!all && !host_local_[e]) continue;
+    if (!all && !free_to_poll_[e]) continue;
     const std::size_t found = endpoints_[e]->poll(completions_);
     for (std::size_t i = 0; i < found; ++i) dispatch(completions_[i]);
     any |= found > 0;
-    if (!host_local_[e]) remote_busy_ = found > 0;
+    if (!free_to_poll_[e]) remote_busy_ = remote_busy_ || found > 0;
   }
   run_deferred();
   return any;
@@ -234,7 +236,7 @@ bool Domain::drive_until(Lock& lock, const std::function<bool()>& done, TimePoin
         relax();
       }
       // A look at sockets alone lasts as long as a clock read is worth.
-      polls += any_local_ ? 1 : kPollsPerClock;
+      polls += any_free_ ? 1 : kPollsPerClock;
       if (polls % kPollsPerClock != 0) continue;
       const TimePoint now = Clock::now();
       poll_control(now);
@@ -368,7 +370,7 @@ Result<spi::Channel*> Domain::channel(const Peer& peer, Tier tier, const Channel
   options.loss = plan.loss;
   options.peer_name = peer.name;
   LONGSPAN_ASSIGN(spi::Channel* made, endpoints_[mine]->connect(peer.id, there->address, options, deadline));
-  remote_channels_ += host_local_[mine] ? 0 : 1;
+  remote_channels_ += free_to_poll_[mine] ? 0 : 1;
   channels_[peer.id] = OpenChannel{made, endpoints_[mine].get(), tier};
   log::debug("{}: {} over {}: {}", peer.name, name_of(tier), choice.transport, choice.reason);
   return made;

@@ -160,10 +160,10 @@ class Domain {
 
   std::vector<planner::EndpointOffer> offers_;  // of all transports, also those that are not open
   std::vector<std::string> names_;              // of endpoints_, by index
-  std::vector<bool> host_local_;
-  bool any_local_ = false;
-  bool remote_busy_ = false;  // the last look at an endpoint that is not host-local found something
-  int remote_channels_ = 0;   // made over endpoints that are not host-local
+  std::vector<bool> free_to_poll_;  // without a system call
+  bool any_free_ = false;
+  bool remote_busy_ = false;  // the last look at the other endpoints found something
+  int remote_channels_ = 0;   // made over those
   std::uint64_t polls_ = 0;
   bool contended_ = false;    // others ran when the core was last offered
   int vain_spins_ = 0;        // in a row, that ended without anything to do
