@@ -24,6 +24,7 @@ struct Options {
   std::optional<std::string> log_level;                ///< LONGSPAN_LOG
   std::optional<std::pair<std::uint16_t, std::uint16_t>> ports;  ///< LONGSPAN_PORT_RANGE: first and last port to listen on
   std::optional<std::vector<std::string>> nics;        ///< LONGSPAN_NICS: IP addresses of this host's cards to use together
+  std::optional<std::string> rdma;                     ///< LONGSPAN_RDMA: "device=mlx5_0,port=1,gid=3,tc=106,...", each optional
   std::optional<std::string> congestion_control;       ///< LONGSPAN_CONGESTION_CONTROL: instead of the choice for each path
   std::optional<std::string> key;                      ///< LONGSPAN_KEY: every connection of the job proves it
   std::optional<std::string> key_file;                 ///< LONGSPAN_KEY_FILE: the same, from a file

@@ -73,6 +73,7 @@ Status Domain::open_endpoints() {
   options.last_port = options_.ports.second;
   options.congestion_control = options_.congestion_control;
   options.nics = options_.nics;
+  options.rdma = options_.rdma;
   options.key = options_.key;
   options.encryption = options_.encryption;
   LONGSPAN_ASSIGN(std::vector<OpenTransport> all, open_transports(spi::all_transports(), options_.transports, options));

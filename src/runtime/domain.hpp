@@ -59,6 +59,7 @@ struct DomainOptions {
   std::string advertise_address;
   std::pair<std::uint16_t, std::uint16_t> ports{0, 0};
   std::string congestion_control;  ///< empty: chosen by path
+  std::string rdma;               ///< device and its settings; empty: chosen
   std::vector<std::string> nics;  ///< of this host, to be used together
   std::string key;  ///< the job's secret; empty: none
   Encryption encryption = Encryption::kWan;

@@ -136,6 +136,7 @@ Result<std::shared_ptr<Job>> Job::join(const LaunchInfo& launch, const Options& 
   domain.local_ranks = launch.local_size;
   domain.advertise_address = options.advertise.value_or("");
   domain.congestion_control = options.congestion_control.value_or("");
+  domain.rdma = options.rdma.value_or("");
   domain.nics = options.nics.value_or(std::vector<std::string>());
   domain.ports = options.ports.value_or(std::pair<std::uint16_t, std::uint16_t>{0, 0});
   if (topology) {

@@ -111,6 +111,7 @@ Result<std::vector<EndpointOffer>> survey_transports(const Options& given) {
   spi::EndpointOptions options;
   options.self = 1;
   options.job = 1;
+  options.rdma = given.rdma.value_or("");
   options.nics = given.nics.value_or(std::vector<std::string>());
   options.encryption = given.encryption.value_or(Encryption::kWan);
   LONGSPAN_ASSIGN(options.key, security::load_secret(given.key, given.key_file));

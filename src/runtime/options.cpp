@@ -84,6 +84,7 @@ constexpr std::array kSettings{
     Setting{"LONGSPAN_PORT_RANGE", "any", "ports to listen on, e.g. 20000-20100; three per rank", take_ports},
     Setting{"LONGSPAN_ADVERTISE", "as bound", "IP address that others dial (NAT); none: they cannot", take_text<&Options::advertise>},
     Setting{"LONGSPAN_NICS", "as routed", "IP addresses of this host's network cards to use together", take_list<&Options::nics>},
+    Setting{"LONGSPAN_RDMA", "as bound", "device=NAME,port=,gid=,tc=,sl=,pkey=,mtu=,timeout=,retries= of verbs, each optional", take_text<&Options::rdma>},
     Setting{"LONGSPAN_CONGESTION_CONTROL", "by path", "the kernel's name of one, for all connections of data", take_text<&Options::congestion_control>},
     Setting{"LONGSPAN_KEY", "", "the job's key: every connection proves it", take_text<&Options::key>},
     Setting{"LONGSPAN_KEY_FILE", "", "file with the job's key", take_text<&Options::key_file>},
