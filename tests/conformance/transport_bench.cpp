@@ -1,5 +1,5 @@
 // Throughput and latency of one transport between two processes of this host, beside raw loopback sockets.
-//   transport_bench [transport] [lanes] [bytes of a message] [messages]   (with bytes: without the sockets)
+//   transport_bench [transport] [lanes] [bytes of a message] [messages] [small messages]   (with bytes: without the sockets)
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -37,8 +37,8 @@ bool spin(Peer& peer, const Op& op) {
   return op.ok();
 }
 
-void ping_pong(Peer& self, spi::PeerId other, bool serves, std::span<std::byte> ball) {
-  for (std::uint32_t i = 0; i < kSmallRounds; ++i) {
+void ping_pong(Peer& self, spi::PeerId other, bool serves, std::span<std::byte> ball, std::uint32_t rounds) {
+  for (std::uint32_t i = 0; i < rounds; ++i) {
     if (serves) self.send(other, id(i, 0, 0, 2), ball);
     Op& op = self.recv(other, id(i, serves ? 1 : 0, 0, 2), ball);
     if (!spin(self, op)) std::abort();
@@ -47,7 +47,7 @@ void ping_pong(Peer& self, spi::PeerId other, bool serves, std::span<std::byte> 
   drive({&self}, [&] { return self.open_operations() == 0; });
 }
 
-void bench_transport(spi::Transport& transport, int lanes, std::size_t bytes, std::uint32_t rounds) {
+void bench_transport(spi::Transport& transport, int lanes, std::size_t bytes, std::uint32_t rounds, std::uint32_t small_rounds) {
   Bytes data(bytes, std::byte{1});
   Bytes ball(kSmall);
   Child child([&](Line& line) {
@@ -57,7 +57,7 @@ void bench_transport(spi::Transport& transport, int lanes, std::size_t bytes, st
     for (std::uint32_t i = 0; i < rounds; ++i) self.recv(1, id(i), data);
     drive({&self}, [&] { return self.open_operations() == 0; }, within(seconds(60)));
     if (!spin(self, self.send(1, id(0, 7), {}))) std::abort();
-    ping_pong(self, 1, false, ball);
+    ping_pong(self, 1, false, ball, small_rounds);
     line.hear();
   });
   Peer self(transport, 1, std::size_t{4} << 20);
@@ -69,10 +69,10 @@ void bench_transport(spi::Transport& transport, int lanes, std::size_t bytes, st
   drive({&self}, [&] { return done.done(); }, within(seconds(60)));
   const double large = seconds_since(start);
   const TimePoint small_start = Clock::now();
-  ping_pong(self, 2, true, ball);
+  ping_pong(self, 2, true, ball, small_rounds);
   const double small = seconds_since(small_start);
   fmt::print("{:8} lanes {}: {} KiB messages {:8.4f} GB/s; 1 KiB one way {:6.2f} us\n", transport.name(), lanes, bytes >> 10,
-             static_cast<double>(bytes) * rounds / large / 1e9, small / kSmallRounds / 2 * 1e6);
+             static_cast<double>(bytes) * rounds / large / 1e9, small / small_rounds / 2 * 1e6);
   child.line().tell("done");
 }
 
@@ -155,9 +155,10 @@ int main(int argc, char** argv) {
   const int lanes = argc > 2 ? std::atoi(argv[2]) : 1;
   const std::size_t bytes = argc > 3 ? static_cast<std::size_t>(std::atoll(argv[3])) : kLarge;
   const auto rounds = argc > 4 ? static_cast<std::uint32_t>(std::atoi(argv[4])) : kLargeRounds;
+  const auto small_rounds = argc > 5 ? static_cast<std::uint32_t>(std::atoi(argv[5])) : kSmallRounds;
   if (argc <= 3) bench_raw();
   for (spi::Transport* transport : spi::all_transports()) {
-    if (transport->name() == wanted) bench_transport(*transport, lanes, bytes, rounds);
+    if (transport->name() == wanted) bench_transport(*transport, lanes, bytes, rounds, small_rounds);
   }
   return 0;
 }
