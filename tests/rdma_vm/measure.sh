@@ -9,7 +9,7 @@ job() { timeout 120 "$here/job.sh" "$@"; }
 
 measure_verbs() {
   {
-    echo "# 4 MiB from 10.88.0.1 to 10.88.0.2, $(uname -r), $(nproc) processors, $(systemd-detect-virt 2>/dev/null || echo virtual)"
+    echo "# 4 MiB from 10.88.0.1 to 10.88.0.2, $(uname -r), $(nproc) processors, $(grep -m1 -o "QEMU.*" /proc/cpuinfo || echo "the host's processor")"
     for turn in 1 2; do
       ib_write_bw -d rxe1 -x 1 -F -s 4194304 -n 40 >/dev/null 2>&1 &
       server=$!
