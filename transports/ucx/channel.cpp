@@ -131,8 +131,9 @@ void UcxChannel::hear_line(Lifeline& line) {
       welcomed(greeting);
     }
   }
+  if (state_ != State::kOpen) return;  // the lines went with it
   wire::Note note;
-  while (state_ == State::kOpen && line.greeted && line.hear(note)) {
+  while (line.greeted && line.hear(note)) {
     if (note.kind == wire::NoteKind::kFarewell) {
       farewell_ = true;
     } else if (note.kind == wire::NoteKind::kGoodbye && !goodbye_) {

@@ -7,9 +7,10 @@
 #include <array>
 #include <cstdarg>
 #include <cstdio>
-#include <mutex>
+#include <cstdlib>
 #include <string>
 
+#include "base/env.hpp"
 #include "base/log.hpp"
 
 namespace longspan::ucx {
@@ -78,10 +79,30 @@ bool resolve(void* ucp, void* ucs, Library& to) {
          find(ucs, "ucs_status_string", to.status_string) && find(ucs, "ucs_log_push_handler", to.log_push_handler);
 }
 
+/// UCX patches mmap, munmap, madvise and others in this process while it is being loaded, to notice memory that it has
+/// registered being freed. It registers none of a user's here: messages go through its own buffers (Payload). Its loader
+/// reads this from the environment and nowhere else (ucs_init), so it is there for as long as that takes.
+class WithoutMemoryHooks {
+ public:
+  WithoutMemoryHooks() : ours_(!env::get(kName)) {
+    if (ours_) ::setenv(kName, "n", 1);
+  }
+  WithoutMemoryHooks(const WithoutMemoryHooks&) = delete;
+  WithoutMemoryHooks& operator=(const WithoutMemoryHooks&) = delete;
+  ~WithoutMemoryHooks() {
+    if (ours_) ::unsetenv(kName);
+  }
+
+ private:
+  static constexpr const char* kName = "UCX_MEM_EVENTS";
+  bool ours_;  // else the user has decided
+};
+
 Result<Library> open_library() {
   // Another user of UCX in this process (an MPI) keeps its own way of logging.
   const bool ours_alone = ::dlopen("libucs.so.0", RTLD_LAZY | RTLD_NOLOAD) == nullptr;
   const SignalKeeper keeper;
+  const WithoutMemoryHooks without;
   void* const ucp = ::dlopen("libucp.so.0", RTLD_NOW | RTLD_LOCAL);
   void* const ucs = ucp == nullptr ? nullptr : ::dlopen("libucs.so.0", RTLD_NOW | RTLD_LOCAL);
   if (ucs == nullptr) {

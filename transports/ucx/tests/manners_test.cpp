@@ -1,10 +1,13 @@
 // UCX in somebody else's process: it takes no signals, prints nothing, and steps back where nothing speaks for it.
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdio>
+#include <cstring>
 
 #include "sides.hpp"
 
@@ -12,6 +15,32 @@ using namespace longspan;
 using namespace longspan::ucx;
 using namespace longspan::ucx::testing;
 using std::chrono::seconds;
+
+namespace {
+
+using Code = std::array<unsigned char, 16>;
+/// UCX's hooks overwrite the first instructions of these.
+std::array<Code, 4> memory_functions() {
+  std::array<Code, 4> all{};
+  const std::array<void*, 4> functions{::dlsym(RTLD_DEFAULT, "mmap"), ::dlsym(RTLD_DEFAULT, "munmap"), ::dlsym(RTLD_DEFAULT, "brk"),
+                                       ::dlsym(RTLD_DEFAULT, "madvise")};
+  for (std::size_t i = 0; i < all.size(); ++i) std::memcpy(all[i].data(), functions[i], all[i].size());
+  return all;
+}
+const std::array<Code, 4> kAtStart = memory_functions();
+
+}  // namespace
+
+TEST_CASE("Without an RDMA device no function of memory is patched", "[ucx]") {
+  if (::access("/sys/class/infiniband", F_OK) == 0) return;  // a machine of another kind
+  Two two;
+  const Bytes data = pattern(3'000'000, 1);
+  Bytes got(data.size());
+  const Operation& received = two.b.receive(1, got);
+  two.a.send(1, data);
+  REQUIRE(two.drive([&] { return received.done(); }));
+  CHECK(memory_functions() == kAtStart);
+}
 
 TEST_CASE("The program keeps its signal handlers", "[ucx]") {
   struct sigaction mine {};
