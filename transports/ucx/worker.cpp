@@ -26,8 +26,8 @@ struct Setting {
 /// since each costs a system call.
 constexpr Setting kSettings[] = {
     {"MM_ERROR_HANDLING", "y", {"UCX_POSIX_ERROR_HANDLING", "UCX_SYSV_ERROR_HANDLING"}},
-    {"TX_SEG_SIZE", "256K", {"UCX_TCP_TX_SEG_SIZE", "UCX_TCP_RX_SEG_SIZE"}},
-    {"RX_SEG_SIZE", "256K", {"UCX_TCP_TX_SEG_SIZE", "UCX_TCP_RX_SEG_SIZE"}},
+    {"TX_SEG_SIZE", "1M", {"UCX_TCP_TX_SEG_SIZE", "UCX_TCP_RX_SEG_SIZE"}},
+    {"RX_SEG_SIZE", "1M", {"UCX_TCP_TX_SEG_SIZE", "UCX_TCP_RX_SEG_SIZE"}},
 };
 
 void* start(void* /*context*/, const void* buffer, std::size_t /*count*/) { return const_cast<void*>(buffer); }
