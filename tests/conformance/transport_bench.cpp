@@ -1,5 +1,6 @@
 // Throughput and latency of one transport between two processes of this host, beside raw loopback sockets.
 //   transport_bench [transport] [lanes] [bytes of a message] [messages] [small messages]   (with bytes: without the sockets)
+//   a fifth argument "spin": large messages, too, are waited for without sleeping, as ucx_perftest does
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -28,13 +29,22 @@ constexpr std::uint32_t kSmallRounds = 20'000;
 double seconds_since(TimePoint start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 /// Polls without ever blocking: what an executor does that expects its data soon.
-bool spin(Peer& peer, const Op& op) {
-  const TimePoint deadline = within(seconds(30));
-  for (std::uint32_t i = 0; !op.done(); ++i) {
+template <class Done>
+bool spin_until(Peer& peer, Done done) {
+  const TimePoint deadline = within(seconds(60));
+  for (std::uint32_t i = 0; !done(); ++i) {
     peer.step();
     if (i % 4096 == 0 && Clock::now() > deadline) return false;
   }
-  return op.ok();
+  return true;
+}
+
+bool spin(Peer& peer, const Op& op) {
+  return spin_until(peer, [&] { return op.done(); }) && op.ok();
+}
+
+bool wait_for_large(Peer& peer, bool spins, const std::function<bool()>& done) {
+  return spins ? spin_until(peer, done) : drive({&peer}, done, within(seconds(60)));
 }
 
 void ping_pong(Peer& self, spi::PeerId other, bool serves, std::span<std::byte> ball, std::uint32_t rounds) {
@@ -55,7 +65,7 @@ void bench_transport(spi::Transport& transport, int lanes, std::size_t bytes, st
     line.tell(self.address());
     self.connect(1, line.hear(), in_time(), lanes);
     for (std::uint32_t i = 0; i < rounds; ++i) self.recv(1, id(i), data);
-    drive({&self}, [&] { return self.open_operations() == 0; }, within(seconds(60)));
+    wait_for_large(self, spins, [&] { return self.open_operations() == 0; });
     if (!spin(self, self.send(1, id(0, 7), {}))) std::abort();
     ping_pong(self, 1, false, ball, small_rounds);
     line.hear();
@@ -66,7 +76,7 @@ void bench_transport(spi::Transport& transport, int lanes, std::size_t bytes, st
   Op& done = self.recv(2, id(0, 7), {});
   const TimePoint start = Clock::now();
   for (std::uint32_t i = 0; i < rounds; ++i) self.send(2, id(i), data);
-  drive({&self}, [&] { return done.done(); }, within(seconds(60)));
+  wait_for_large(self, spins, [&] { return done.done(); });
   const double large = seconds_since(start);
   const TimePoint small_start = Clock::now();
   ping_pong(self, 2, true, ball, small_rounds);
@@ -157,6 +167,7 @@ int main(int argc, char** argv) {
   const auto rounds = argc > 4 ? static_cast<std::uint32_t>(std::atoi(argv[4])) : kLargeRounds;
   const auto small_rounds = argc > 5 ? static_cast<std::uint32_t>(std::atoi(argv[5])) : kSmallRounds;
   if (argc <= 3) bench_raw();
+  const bool spins = argc > 5 && std::string_view(argv[5]) == "spin";
   for (spi::Transport* transport : spi::all_transports()) {
     if (transport->name() == wanted) bench_transport(*transport, lanes, bytes, rounds, small_rounds);
   }
