@@ -1,6 +1,6 @@
 // Throughput and latency of one transport between two processes of this host, beside raw loopback sockets.
 //   transport_bench [transport] [lanes] [bytes of a message] [messages] [small messages]   (with bytes: without the sockets)
-//   a fifth argument "spin": large messages, too, are waited for without sleeping, as ucx_perftest does
+//   a last argument "spin": large messages, too, are waited for without sleeping, as ucx_perftest does
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -57,7 +57,7 @@ void ping_pong(Peer& self, spi::PeerId other, bool serves, std::span<std::byte> 
   drive({&self}, [&] { return self.open_operations() == 0; });
 }
 
-void bench_transport(spi::Transport& transport, int lanes, std::size_t bytes, std::uint32_t rounds, std::uint32_t small_rounds) {
+void bench_transport(spi::Transport& transport, int lanes, std::size_t bytes, std::uint32_t rounds, std::uint32_t small_rounds, bool spins) {
   Bytes data(bytes, std::byte{1});
   Bytes ball(kSmall);
   Child child([&](Line& line) {
@@ -167,9 +167,9 @@ int main(int argc, char** argv) {
   const auto rounds = argc > 4 ? static_cast<std::uint32_t>(std::atoi(argv[4])) : kLargeRounds;
   const auto small_rounds = argc > 5 ? static_cast<std::uint32_t>(std::atoi(argv[5])) : kSmallRounds;
   if (argc <= 3) bench_raw();
-  const bool spins = argc > 5 && std::string_view(argv[5]) == "spin";
+  const bool spins = argc > 6 && std::string_view(argv[6]) == "spin";
   for (spi::Transport* transport : spi::all_transports()) {
-    if (transport->name() == wanted) bench_transport(*transport, lanes, bytes, rounds, small_rounds);
+    if (transport->name() == wanted) bench_transport(*transport, lanes, bytes, rounds, small_rounds, spins);
   }
   return 0;
 }
