@@ -27,7 +27,8 @@ Result<Block> Block::create(const Device& device, std::size_t bytes) {
   if (memory == MAP_FAILED) return system_error("verbs: mmap", errno);
   Block block;
   block.bytes_ = std::span(static_cast<std::byte*>(memory), bytes);
-  block.handle_.reset(ibv_reg_mr(device.domain.get(), memory, bytes, IBV_ACCESS_LOCAL_WRITE));
+  const int access = IBV_ACCESS_LOCAL_WRITE;  // an int: ibv_reg_mr, a macro, mixes it with another enumeration
+  block.handle_.reset(ibv_reg_mr(device.domain.get(), memory, bytes, access));
   if (block.handle_ != nullptr) return block;
   return Status(StatusCode::kResource, fmt::format("verbs: cannot register {} bytes of buffers with {} (errno {}); raise the limit of lockable memory (ulimit -l)",
                                                    bytes, device.where(), errno));
