@@ -32,19 +32,29 @@ run() {
     >"$work/out" 2>"$work/err" || fail "exit code $?"
   grep -q '# Out of bounds values : 0 OK' "$work/out" || fail "wrong results"
 }
-# carries LEAST MOST: what each direction was found to carry at the end, Mbit/s
-carries() {
-  local found rate
-  found=$(grep -oE '"capacity_bytes_per_second": *[0-9.e+]+' "$work/result.json" | grep -oE '[0-9.e+]+$')
-  [ "$(wc -l <<<"$found")" -eq 2 ] || fail "not two links"
-  for rate in $found; do
-    awk "BEGIN { m = $rate * 8e-6; exit !(m >= $1 && m <= $2) }" || fail "believed to carry $rate bytes/s, not $1 to $2 Mbit/s"
+# found LEAST MOST: was each direction found to carry that at the end, in Mbit/s? Says what was found.
+found() {
+  local rates rate
+  rates=$(grep -oE '"capacity_bytes_per_second": *[0-9.e+]+' "$work/result.json" | grep -oE '[0-9.e+]+$')
+  [ "$(wc -l <<<"$rates")" -eq 2 ] || fail "not two links"
+  echo "found to carry (bytes/s):" $rates
+  for rate in $rates; do
+    awk "BEGIN { m = $rate * 8e-6; exit !(m >= $1 && m <= $2) }" || return 1
   done
-  echo "found to carry (bytes/s):" $found
+}
+# carries REALLY LEAST MOST. Where the emulated network itself was late, links did look different: such a run is repeated.
+carries() {
+  local attempt
+  for attempt in 1 2 3; do
+    run "$1" 5
+    if found "$2" "$3"; then return; fi
+    grep -q "INVALID RUN" "$work/err" || break
+  done
+  fail "that is not $2 to $3 Mbit/s"
 }
 
 case $case in
-  less) run 240 5 && carries 192 288 ;;
-  truthful) run 400 5 && carries 392 408 ;;
+  less) carries 240 192 288 ;;
+  truthful) carries 400 392 408 ;;
   *) echo "link_rates.sh: no case \"$case\""; exit 2 ;;
 esac
