@@ -59,14 +59,16 @@ class Rank {
     options.job = kJob;
     options.transports = {"shm"};
     domain_ = std::move(Domain::create(options)).value();
-    std::vector<Peer> peers{{10, "itself", domain_->addresses()}, {kFuzzer, "the fuzzer", {{"shm", endpoint_->address()}}}};
+    const std::vector<EndpointAddress> itself = domain_->addresses();
+    const auto shm = std::find_if(itself.begin(), itself.end(), [](const auto& each) { return each.offer.transport == "shm"; });
+    std::vector<Peer> peers{{10, "itself", itself}, {kFuzzer, "the fuzzer", {{shm->offer, endpoint_->address()}}}};
     if (rank == 1) std::swap(peers[0], peers[1]);
     peers.push_back(Peer{99, "far away", {}});
     const auto lock = domain_->lock();
     domain_->set_leases(std::make_unique<LeaseDesk>(*domain_, cluster, peers, rank, std::vector<double>{kBudget}, [this] { return now_; }));
     const LeasedFlow flow{&out_, 0, {kBudget, kBudget}};
     domain_->leases()->begin(std::span(&flow, 1));
-    channel_ = *endpoint_->connect(10, domain_->addresses().front().second, {}, Clock::now() + std::chrono::seconds(60));
+    channel_ = *endpoint_->connect(10, shm->address, {}, Clock::now() + std::chrono::seconds(60));
   }
 
   void hear(std::span<const std::byte> message) {

@@ -59,7 +59,7 @@ Status UcxChannel::start(std::string_view peer_address, const spi::ChannelOption
     break_down(std::string(fd.status().message()));
     return {};
   }
-  lines_[0] = std::make_unique<Lifeline>(std::move(*fd), true);
+  lines_[0] = std::make_unique<Lifeline>(std::move(*fd));
   endpoint_.protect_dialed(*lines_[0], peer_);
   watch_line(0);
   lines_[0]->say(endpoint_.greeting(peer_, token_, true), endpoint_.worker_address());

@@ -270,7 +270,7 @@ void UcxEndpoint::accept_waiting() {
     if (!fd) break;
     if (strangers_.size() >= kMostStrangers) strangers_.erase(strangers_.begin());
     auto stranger = std::make_unique<Stranger>();
-    stranger->line = std::make_unique<Lifeline>(std::move(fd), false);
+    stranger->line = std::make_unique<Lifeline>(std::move(fd));
     stranger->deadline = Clock::now() + kGreetingTime;
     if (guard_ != nullptr) stranger->line->protect(guard_->accept(stranger->line->fd()));
     watch(stranger->line->fd(), stranger.get(), Watched::kStranger);

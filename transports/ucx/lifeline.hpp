@@ -14,7 +14,7 @@ namespace longspan::ucx {
 /// is a death, noticed at once whatever UCX runs over. No message travels on it.
 class Lifeline {
  public:
-  Lifeline(Fd fd, bool dialed) : dialed_(dialed), fd_(std::move(fd)) {}
+  explicit Lifeline(Fd fd) : fd_(std::move(fd)) {}
 
   int fd() const noexcept { return fd_.get(); }
   /// The job's key is proved with `session` before anything else passes; everything after is encrypted.
@@ -55,7 +55,6 @@ class Lifeline {
   void read();
 
   State state_ = State::kConnecting;
-  bool dialed_;
   Fd fd_;
   std::unique_ptr<security::Session> session_;  // before the socket that it uses
   std::string unsaid_;
