@@ -499,23 +499,24 @@ Result<PlanSummary> CommunicatorImpl::explain(const CollectiveShape& shape, std:
 }
 
 void CommunicatorImpl::settle(WorkState& work) {
-  if (work.execution->done()) finish(work, {});
-  else if (work.execution->answered()) answer(work, {});
+  if (work.execution->done()) return finish(work, {});
+  if (!work.execution->answered() || work.done.load(std::memory_order_relaxed)) return;
+  domain_->trail_begins();
+  answer(work, {});
 }
 
 void CommunicatorImpl::answer(WorkState& work, Status status) {
-  if (work.done.load(std::memory_order_relaxed)) return;
   work.status = std::move(status);
   work.done.store(true, std::memory_order_release);
   for (const auto& callback : work.callbacks) callback(work.status);
   work.callbacks.clear();
-  if (work.execution != nullptr) domain_->leave_to_background();
   domain_->wake_waiters();
 }
 
 void CommunicatorImpl::finish(WorkState& work, Status status) {
   const auto self = std::find_if(active_.begin(), active_.end(), [&](const auto& each) { return each.get() == &work; });
-  if (self == active_.end() && work.done.load(std::memory_order_relaxed)) return;
+  const bool answered = work.done.load(std::memory_order_relaxed);
+  if (self == active_.end() && answered) return;
   const std::shared_ptr<WorkState> keep = self == active_.end() ? nullptr : std::move(*self);
   if (self != active_.end()) active_.erase(self);
   if (work.execution != nullptr) {
@@ -525,8 +526,9 @@ void CommunicatorImpl::finish(WorkState& work, Status status) {
   }
   if (!work.leased.empty()) domain_->leases()->end(work.leased);
   work.own_input = {};
-  answer(work, std::move(status));
-  domain_->wake_waiters();
+  if (!answered) return answer(work, std::move(status));
+  domain_->trail_ends();
+  domain_->wake_waiters();  // close() waits for the last
 }
 
 }  // namespace longspan::runtime

@@ -131,8 +131,10 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   /// Nothing of it runs any more; answers first where that is still to be done.
   void finish(WorkState& work, Status status);
   int rank_of(spi::PeerId peer) const;
-  /// The oldest operation that runs; nullptr: none.
-  const WorkState* oldest() const { return active_.empty() ? nullptr : active_.front().get(); }
+  /// The oldest operation that somebody waits for, else the oldest that still sends; nullptr: none runs.
+  const WorkState* oldest() const;
+  /// Somebody waits for an operation.
+  bool busy() const { return oldest() != nullptr && !oldest()->done.load(std::memory_order_relaxed); }
   /// What this rank knows of collective `report.seq`, for the root cause.
   void fill(bootstrap::WaitReport& report) const;
   std::string describe_call(const WorkState& work) const;

@@ -259,7 +259,7 @@ bool Domain::drive_until(Lock& lock, const std::function<bool()>& done, TimePoin
     if (sleepers_ > 0) waiters_.notify_all();
     if (late) return done();
   }
-  if (std::exchange(left_behind_, false) && owner_ == 0) background_wake_.notify_one();
+  if (trails_ > 0 && owner_ == 0) background_wake_.notify_one();
   return true;
 }
 

@@ -113,8 +113,10 @@ class Domain {
   LeaseDesk* leases() noexcept { return leases_.get(); }
   void forget(std::uint64_t comm);
   void wake_waiters() { waiters_.notify_all(); }
-  /// Somebody whose wait is over leaves work that goes on.
-  void leave_to_background() { left_behind_ = true; }
+  /// Work goes on although nobody waits for it any more, until as many have ended: the background thread sees to it
+  /// whenever nobody else drives.
+  void trail_begins() noexcept { ++trails_; }
+  void trail_ends() noexcept { --trails_; }
   std::span<const std::unique_ptr<spi::Endpoint>> endpoints() const { return endpoints_; }
   std::uint64_t bytes_sent(Tier tier) const;
   /// By which transport a peer at that tier is reached, and why; both ends choose the same.
@@ -153,7 +155,7 @@ class Domain {
   std::uint64_t owner_ = 0;  // ticket of the thread that drives; 0: nobody
   std::uint64_t tickets_ = 0;
   bool owner_is_background_ = false;
-  bool left_behind_ = false;
+  int trails_ = 0;  // calls that are answered and still send
   std::uint64_t blocked_ = 0;  // ticket of the owner that blocks without the lock; 0: nobody
   int sleepers_ = 0;
   std::uint64_t drives_ = 0;  // how often somebody drove, for the background thread's patience

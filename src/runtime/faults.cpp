@@ -153,10 +153,16 @@ void CommunicatorImpl::fail(const Status& status) {
   while (!active_.empty()) finish(*active_.front(), status);
 }
 
+const WorkState* CommunicatorImpl::oldest() const {
+  const auto waited_for = std::find_if(active_.begin(), active_.end(), [](const auto& work) { return !work->done.load(std::memory_order_relaxed); });
+  if (waited_for != active_.end()) return waited_for->get();
+  return active_.empty() ? nullptr : active_.front().get();
+}
+
 void CommunicatorImpl::fill(bootstrap::WaitReport& report) const {
   report.member = true;
   report.next_seq = next_seq_;
-  report.busy = !active_.empty();
+  report.busy = busy();
   const auto& [seq, call] = recent_calls_[report.seq % recent_calls_.size()];
   if (seq == report.seq && call.entry != nullptr) {
     report.call = {call.kind, call.count, call.type, call.op, call.root, call.entry->name, call.digest};
@@ -182,7 +188,7 @@ void CommunicatorImpl::abort(const std::string& reason) {
 
 void CommunicatorImpl::close() {
   Domain::Lock lock = domain_->lock();
-  if (error_.ok() && std::any_of(active_.begin(), active_.end(), [](const auto& work) { return !work->done.load(); })) {
+  if (error_.ok() && busy()) {
     fail(Status(StatusCode::kAborted, "the communicator was destroyed while this operation ran"));
   }
   // Others wait for what this rank's finished calls still send.
