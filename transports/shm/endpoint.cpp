@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/epoll.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -53,11 +52,10 @@ Status ShmEndpoint::set_up() {
   LONGSPAN_ASSIGN(shared_.heap, StagingHeap::create());
   epoll_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_) return system_error("shm: epoll_create1", errno);
-  timer_ = Fd(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-  if (!timer_) return system_error("shm: timerfd_create", errno);
+  LONGSPAN_ASSIGN(timer_, Timer::create());
   LONGSPAN_TRY(add_to_epoll(listener_.fd.get(), nullptr, Watched::kListener));
   LONGSPAN_TRY(add_to_epoll(bell_.fd(), nullptr, Watched::kBell));
-  return add_to_epoll(timer_.get(), nullptr, Watched::kTimer);
+  return add_to_epoll(timer_.fd(), nullptr, Watched::kTimer);
 }
 
 ShmEndpoint::~ShmEndpoint() {
@@ -174,19 +172,13 @@ void ShmEndpoint::service_sockets() {
 
 void ShmEndpoint::run_timers() {
   const TimePoint now = Clock::now();
-  std::optional<TimePoint> next;
+  TimePoint next = TimePoint::max();
   settling_ = 0;
   for (ShmChannel* channel : order_) {
-    if (const auto due = channel->on_timer(now); due) next = next ? std::min(*next, *due) : *due;
+    if (const auto due = channel->on_timer(now); due) next = std::min(next, *due);
     if (channel->settling()) ++settling_;
   }
-  itimerspec when{};
-  if (next) {
-    const auto left = std::max<std::chrono::nanoseconds>(*next - now, std::chrono::nanoseconds(1));
-    when.it_value.tv_sec = left.count() / 1'000'000'000;
-    when.it_value.tv_nsec = left.count() % 1'000'000'000;
-  }
-  ::timerfd_settime(timer_.get(), 0, &when, nullptr);
+  timer_.set(next);
 }
 
 // ---- newcomers ----

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/clock.hpp"
+#include "base/timer.hpp"
 #include "shm/channel.hpp"
 #include "shm/links.hpp"
 #include "shm/sockets.hpp"
@@ -68,7 +69,7 @@ class ShmEndpoint final : public spi::Endpoint {
   Listener listener_;
   Bell bell_;
   Fd epoll_;
-  Fd timer_;
+  Timer timer_;
   std::unordered_map<spi::PeerId, std::unique_ptr<ShmChannel>> channels_;
   std::vector<ShmChannel*> order_;  // the same, for polling
   std::vector<std::unique_ptr<Greeting>> greetings_;

@@ -4,25 +4,18 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 
 #include <array>
 #include <cerrno>
 #include <cstring>
+
+#include "base/sockets.hpp"
 
 namespace longspan::shm {
 namespace {
 
 constexpr int kBacklog = 4096;
 constexpr std::size_t kMaxFds = 4;
-
-socklen_t abstract_address(std::string_view name, sockaddr_un& address) {
-  address = {};
-  address.sun_family = AF_UNIX;
-  const std::size_t length = std::min(name.size(), sizeof(address.sun_path) - 1);
-  std::memcpy(address.sun_path + 1, name.data(), length);  // the leading zero makes it abstract
-  return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + length);
-}
 
 Fd packet_socket() { return Fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)); }
 
@@ -33,9 +26,8 @@ Result<Listener> listen_anywhere() {
   if (::getrandom(random.data(), sizeof(random), 0) != static_cast<ssize_t>(sizeof(random))) return system_error("shm: getrandom", errno);
   Listener listener{packet_socket(), fmt::format("longspan-{:016x}{:016x}", random[0], random[1])};
   if (!listener.fd) return system_error("shm: socket", errno);
-  sockaddr_un address;
-  const socklen_t length = abstract_address(listener.name, address);
-  if (::bind(listener.fd.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0) return system_error("shm: bind", errno);
+  const SocketAddress address = unix_address(listener.name);
+  if (::bind(listener.fd.get(), address.get(), address.length) != 0) return system_error("shm: bind", errno);
   if (::listen(listener.fd.get(), kBacklog) != 0) return system_error("shm: listen", errno);
   return listener;
 }
@@ -43,9 +35,8 @@ Result<Listener> listen_anywhere() {
 Result<std::optional<Fd>> dial(std::string_view name) {
   Fd fd = packet_socket();
   if (!fd) return system_error("shm: socket", errno);
-  sockaddr_un address;
-  const socklen_t length = abstract_address(name, address);
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), length) == 0) return std::optional(std::move(fd));
+  const SocketAddress address = unix_address(name);
+  if (::connect(fd.get(), address.get(), address.length) == 0) return std::optional(std::move(fd));
   if (errno == EAGAIN || errno == EINTR) return std::optional<Fd>();
   return system_error("shm: connect", errno);
 }

@@ -1,7 +1,6 @@
 #include "sim/core.hpp"
 
 #include <fmt/format.h>
-#include <sys/timerfd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -11,12 +10,6 @@ namespace {
 
 /// A port that was not polled for this long in real time is out of the game: a rank that has finished, or computes.
 constexpr std::chrono::milliseconds kQuiet{5};
-
-void set_timer(const Port& port, std::chrono::nanoseconds after) {
-  itimerspec spec{};
-  spec.it_value.tv_nsec = after.count();
-  ::timerfd_settime(port.wake.get(), 0, &spec, nullptr);
-}
 
 }  // namespace
 
@@ -91,13 +84,13 @@ void Core::push(Port& port, spi::Completion completion) {
   if (std::exchange(port.armed, false)) {
     // It has work from now on, also before its thread wakes: time must stand until then.
     port.touched = Clock::now();
-    set_timer(port, std::chrono::nanoseconds(1));
+    port.wake.set(port.touched);
   }
 }
 
 std::size_t Core::poll(Port& port, std::span<spi::Completion> completions) {
   const std::lock_guard lock(mutex_);
-  if (std::exchange(port.armed, false)) set_timer(port, std::chrono::nanoseconds(0));
+  if (std::exchange(port.armed, false)) port.wake.set(TimePoint::max());
   port.touched = Clock::now();
   run_due();
   std::size_t count = 0;
@@ -114,7 +107,7 @@ bool Core::arm(Port& port) {
   if (!port.completions.empty()) return false;
   port.armed = true;
   // Wakes up by itself to look whether the others have gone quiet.
-  set_timer(port, kQuiet);
+  port.wake.set(Clock::now() + kQuiet);
   advance();
   return true;
 }

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "base/clock.hpp"
-#include "base/fd.hpp"
+#include "base/timer.hpp"
 #include "longspan/spi/transport.hpp"
 #include "sim/fabric.hpp"
 
@@ -53,7 +53,7 @@ struct End {
 /// What the fabric knows of an endpoint.
 struct Port {
   spi::PeerId self = 0;
-  Fd wake;             // a timerfd: readable when it expires, which is at once when there is work
+  Timer wake;          // readable at once when there is work
   bool armed = false;
   TimePoint touched;   // real time of its last poll
   std::deque<spi::Completion> completions;

@@ -1,6 +1,4 @@
 #include <fmt/format.h>
-#include <sys/timerfd.h>
-
 #include <cerrno>
 #include <map>
 
@@ -36,8 +34,7 @@ class SimEndpoint final : public spi::Endpoint {
   ~SimEndpoint() override { core_->leave(port_, false); }
 
   Status enter() {
-    port_.wake.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
-    if (!port_.wake.valid()) return system_error("sim: timerfd_create", errno);
+    LONGSPAN_ASSIGN(port_.wake, Timer::create());
     return core_->enter(port_);
   }
 
@@ -57,7 +54,7 @@ class SimEndpoint final : public spi::Endpoint {
     return channel.get();
   }
   std::size_t poll(std::span<spi::Completion> completions) override { return core_->poll(port_, completions); }
-  int wait_fd() const noexcept override { return port_.wake.get(); }
+  int wait_fd() const noexcept override { return port_.wake.fd(); }
   bool arm() override { return core_->arm(port_); }
   Result<std::unique_ptr<spi::MemoryRegion>> register_memory(std::span<std::byte> /*memory*/) override {
     return std::unique_ptr<spi::MemoryRegion>(std::make_unique<PlainRegion>());

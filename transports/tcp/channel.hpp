@@ -6,13 +6,13 @@
 #include <vector>
 
 #include "base/clock.hpp"
+#include "base/sockets.hpp"
 #include "longspan/spi/transport.hpp"
 #include "tcp/dialer.hpp"
 #include "tcp/inbox.hpp"
 #include "tcp/lane.hpp"
 #include "tcp/loss_watch.hpp"
 #include "tcp/outbox.hpp"
-#include "tcp/socket_options.hpp"
 
 namespace longspan::tcp {
 

@@ -49,20 +49,20 @@ void Dialer::stop() noexcept {
 }
 
 void Dialer::attempt() {
-  there_ = channel_.address_for(lane_.index(), attempts_);
-  Fd fd(::socket(there_.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const SocketAddress& there = channel_.address_for(lane_.index(), attempts_);
+  Fd fd(::socket(there.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   ++attempts_;
   if (!fd.valid()) return failed(errno);
   connection_ = Connection(std::move(fd));
   channel_.configure(connection_.fd());
-  channel_.endpoint().bind_to_nic(connection_.fd(), there_.family(), lane_.index() + attempts_ - 1);
+  channel_.endpoint().bind_to_nic(connection_.fd(), there.family(), lane_.index() + attempts_ - 1);
   state_ = State::kConnecting;
   const bool first = lane_.state() == Lane::State::kNew;
   generation_ = first ? 0 : generation_ + 1;
   // A first connection may take its time: the kernel repeats by itself, and ranks start at different times.
   const Duration patience = std::max<Duration>(std::min<Duration>(kConnectTime * attempts_, kLongestConnectTime), channel_.silence_limit());
   next_ = first ? TimePoint::max() : Clock::now() + patience;
-  if (::connect(connection_.fd(), there_.get(), there_.length) != 0 && errno != EINPROGRESS) return failed(errno);
+  if (const int error = begin_connect(connection_.fd(), there); error != 0) return failed(error);
   channel_.endpoint().watch(connection_.fd(), *this);
   channel_.endpoint().request_timer(next_);
 }
@@ -111,24 +111,10 @@ void Dialer::on_events(std::uint32_t /*events*/) {
   if (state_ == State::kGreeting) read_answer();
 }
 
-/// Dialing a free port of this machine can meet its own source port and connect to itself.
-bool Dialer::met_itself() const {
-  SocketAddress local;
-  local.length = sizeof local.storage;
-  return ::getsockname(connection_.fd(), local.get(), &local.length) == 0 && local.length == there_.length &&
-         local.to_string() == there_.to_string();
-}
-
 void Dialer::connected() {
-  int error = 0;
-  socklen_t length = sizeof error;
-  ::getsockopt(connection_.fd(), SOL_SOCKET, SO_ERROR, &error, &length);
+  const int error = connect_result(connection_.fd());
+  if (error == EINPROGRESS) return;  // an event of a socket before this one
   if (error != 0) return failed(error);
-  SocketAddress there;
-  there.length = sizeof there.storage;
-  // An event of a socket before this one: the kernel still dials.
-  if (::getpeername(connection_.fd(), there.get(), &there.length) != 0) return;
-  if (met_itself()) return failed(ECONNREFUSED);
   channel_.reached();
   const security::Guard* guard = channel_.endpoint().guard();
   if (guard == nullptr) return stands();

@@ -6,7 +6,6 @@
 #include "base/clock.hpp"
 #include "tcp/connection.hpp"
 #include "tcp/event_sink.hpp"
-#include "tcp/socket_options.hpp"
 #include "tcp/wire.hpp"
 
 namespace longspan::tcp {
@@ -59,13 +58,11 @@ class Dialer final : public EventSink {
   void stands();
   void greet();
   void read_answer();
-  bool met_itself() const;
 
   TcpChannel& channel_;
   Lane& lane_;
   State state_ = State::kIdle;
   Connection connection_;
-  SocketAddress there_;  // what it dials
   std::uint32_t generation_ = 0;  // of the connection that it makes
   TimePoint next_{};
   TimePoint greeted_at_{};

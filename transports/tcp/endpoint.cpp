@@ -4,7 +4,6 @@
 #include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
 
 #include <algorithm>
 #include <array>
@@ -42,17 +41,10 @@ Result<std::unique_ptr<spi::Endpoint>> TcpEndpoint::open(const spi::EndpointOpti
   endpoint->options_.key.clear();
   endpoint->epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
   if (!endpoint->epoll_.valid()) return system_error("tcp: epoll_create1", errno);
-  endpoint->timer_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
-  if (!endpoint->timer_.valid()) return system_error("tcp: timerfd_create", errno);
+  LONGSPAN_ASSIGN(endpoint->timer_, Timer::create());
   LONGSPAN_TRY(endpoint->listen());
-  for (const Fd* fd : {&endpoint->listener_, &endpoint->timer_}) {
-    epoll_event event{};
-    event.events = EPOLLIN;
-    event.data.ptr = const_cast<Fd*>(fd);
-    if (::epoll_ctl(endpoint->epoll_.get(), EPOLL_CTL_ADD, fd->get(), &event) != 0) {
-      return system_error("tcp: epoll_ctl", errno);
-    }
-  }
+  LONGSPAN_TRY(endpoint->add_to_epoll(endpoint->listener_.get(), &endpoint->listener_));
+  LONGSPAN_TRY(endpoint->add_to_epoll(endpoint->timer_.fd(), &endpoint->timer_));
   return std::unique_ptr<spi::Endpoint>(std::move(endpoint));
 }
 
@@ -63,66 +55,34 @@ spi::EndpointTraits TcpEndpoint::traits() const {
   return traits;
 }
 
-Status TcpEndpoint::listen() {
-  for (const std::string& nic : options_.nics) {
-    LONGSPAN_ASSIGN(const SocketAddress parsed, make_address(nic, 0));
-    nics_.push_back(parsed);
-  }
-  const bool any = options_.bind_address.empty() || nics_.size() > 1;
-  SocketAddress wanted;
-  bool dual = any;
-  if (any) {
-    wanted = make_address("::", 0).value();
-  } else {
-    LONGSPAN_ASSIGN(wanted, make_address(options_.bind_address, 0));
-  }
-  bool listening = listen_on_free_port(wanted);
-  if (!listening && dual && errno != EADDRINUSE) {  // a kernel without IPv6, or where it is switched off
-    dual = false;
-    wanted = make_address("0.0.0.0", 0).value();
-    listening = listen_on_free_port(wanted);
-  }
-  if (!listening) {
-    const int error = errno;
-    const std::string ports = options_.first_port == 0 ? std::string() : fmt::format(" on a port from {} to {}", options_.first_port, options_.last_port);
-    return system_error(fmt::format("tcp: cannot listen on {}{} ({})", any ? "any address" : options_.bind_address, ports,
-                                    error == EADDRINUSE && options_.first_port != 0 ? "all of them are taken; ask for more ports"
-                                                                                    : "is it an address of this host?"),
-                        error);
-  }
-  SocketAddress bound;
-  bound.length = sizeof bound.storage;
-  if (::getsockname(listener_.get(), bound.get(), &bound.length) != 0) return system_error("tcp: getsockname", errno);
-  unreachable_ = options_.advertise_address == "none";
-  if (unreachable_) options_.advertise_address.clear();
-  const std::string ip = !options_.advertise_address.empty() ? options_.advertise_address
-                         : any                               ? reachable_ip(dual)
-                                                             : options_.bind_address;
-  LONGSPAN_ASSIGN(const SocketAddress advertised, make_address(ip, bound.port()));
-  address_ = advertised.to_string();
-  if (!options_.advertise_address.empty() || nics_.empty()) return {};
-  address_.clear();
-  for (SocketAddress nic : nics_) {
-    nic.set_port(bound.port());
-    address_ += (address_.empty() ? "" : ",") + nic.to_string();
-  }
+Status TcpEndpoint::add_to_epoll(int fd, void* subject) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.ptr = subject;
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return system_error("tcp: epoll_ctl", errno);
   return {};
 }
 
-/// Leaves errno. Ranks of one host share a range: where another listens, or is about to, the next port is tried.
-bool TcpEndpoint::listen_on_free_port(SocketAddress wanted) {
-  const int off = 0;
-  const int on = 1;
-  for (unsigned port = options_.first_port; port <= std::max(options_.first_port, options_.last_port); ++port) {
-    listener_.reset(::socket(wanted.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    if (!listener_.valid()) return false;
-    if (wanted.family() == AF_INET6) ::setsockopt(listener_.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    ::setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    wanted.set_port(static_cast<std::uint16_t>(port));
-    if (::bind(listener_.get(), wanted.get(), wanted.length) == 0 && ::listen(listener_.get(), SOMAXCONN) == 0) return true;
-    if (errno != EADDRINUSE) return false;
+Status TcpEndpoint::listen() {
+  for (const std::string& nic : options_.nics) {
+    const Result<SocketAddress> parsed = make_address(nic, 0);
+    if (!parsed.ok()) return parsed.status().with_context("tcp: a network card");
+    nics_.push_back(*parsed);
   }
-  return false;
+  ListenOptions wanted{options_.bind_address, options_.advertise_address, {options_.first_port, options_.last_port}};
+  if (nics_.size() > 1) wanted.bind_address.clear();
+  Result<Listener> listener = listen_for_peers(wanted);
+  if (!listener.ok()) return listener.status().with_context("tcp");
+  listener_ = std::move(listener->fd);
+  address_ = listener->address.to_string();
+  unreachable_ = options_.advertise_address == "none";
+  if (nics_.empty() || (!unreachable_ && !options_.advertise_address.empty())) return {};
+  address_.clear();
+  for (SocketAddress nic : nics_) {
+    nic.set_port(listener->address.port());
+    address_ += (address_.empty() ? "" : ",") + nic.to_string();
+  }
+  return {};
 }
 
 void TcpEndpoint::bind_to_nic(int fd, int family, std::size_t turn) const noexcept {
@@ -142,8 +102,9 @@ Result<spi::Channel*> TcpEndpoint::connect(spi::PeerId peer, std::string_view pe
   std::vector<SocketAddress> addresses;
   for (std::size_t at = 0; at <= peer_address.size();) {
     const std::size_t comma = std::min(peer_address.find(',', at), peer_address.size());
-    LONGSPAN_ASSIGN(const SocketAddress one, parse_address(peer_address.substr(at, comma - at)));
-    addresses.push_back(one);
+    const Result<SocketAddress> one = parse_address(peer_address.substr(at, comma - at));
+    if (!one.ok()) return one.status().with_context("tcp");
+    addresses.push_back(*one);
     at = comma + 1;
   }
   auto& channel = channels_[peer];
@@ -266,14 +227,13 @@ bool TcpEndpoint::may_warm(TcpChannel& channel) {
 
 void TcpEndpoint::accept_all() {
   while (true) {
-    Fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    Fd fd = accept_next(listener_.get());
     if (!fd.valid()) {
       if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR && !std::exchange(warned_accept_, true)) {
         log::warn("tcp: cannot accept connections: {}", system_error("accept4", errno).message());
       }
       return;
     }
-    set_no_delay(fd.get());
     auto stranger = std::make_unique<Stranger>(*this, Connection(std::move(fd)));
     stranger->deadline = Clock::now() + kGreetingTime;
     request_timer(stranger->deadline);
@@ -415,22 +375,8 @@ void TcpEndpoint::warn_congestion_control(const std::string& name, bool asked) {
 
 // ---- timers ----
 
-void TcpEndpoint::request_timer(TimePoint when) {
-  if (when >= timer_at_) return;
-  timer_at_ = when;
-  // At least a nanosecond from now: zero would disarm it.
-  const auto left = std::max<std::chrono::nanoseconds>(when - Clock::now(), std::chrono::nanoseconds(1));
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
-  itimerspec spec{};
-  spec.it_value.tv_sec = seconds.count();
-  spec.it_value.tv_nsec = (left - seconds).count();
-  ::timerfd_settime(timer_.get(), 0, &spec, nullptr);
-}
-
 void TcpEndpoint::run_timers() {
-  std::uint64_t expirations = 0;
-  if (::read(timer_.get(), &expirations, sizeof expirations) < 0) return;
-  timer_at_ = TimePoint::max();
+  if (!timer_.take()) return;
   const TimePoint now = Clock::now();
   for (const auto& [peer, channel] : channels_) {
     if (const auto next = channel->on_timer(now)) request_timer(*next);

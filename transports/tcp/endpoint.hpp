@@ -8,6 +8,8 @@
 
 #include "base/clock.hpp"
 #include "base/fd.hpp"
+#include "base/sockets.hpp"
+#include "base/timer.hpp"
 #include "longspan/spi/transport.hpp"
 #include "security/session.hpp"
 #include "tcp/channel.hpp"
@@ -50,7 +52,7 @@ class TcpEndpoint final : public spi::Endpoint {
   /// Watches for `sink` what may have been watched for another one.
   void rewatch(int fd, EventSink& sink);
   void unwatch(int fd) noexcept;
-  void request_timer(TimePoint when);
+  void request_timer(TimePoint when) noexcept { timer_.request(when); }
   /// A communicator that is used again is no longer forgotten.
   void remember(std::uint64_t comm) {
     if (!shared_.forgotten.empty()) shared_.forgotten.erase(comm);
@@ -89,7 +91,7 @@ class TcpEndpoint final : public spi::Endpoint {
   };
 
   Status listen();
-  bool listen_on_free_port(SocketAddress wanted);
+  Status add_to_epoll(int fd, void* subject);
   void progress(int timeout_ms);
   void flush_dirty();
   void harvest(int timeout_ms);
@@ -114,8 +116,7 @@ class TcpEndpoint final : public spi::Endpoint {
   Shared shared_;
   Fd epoll_;
   Fd listener_;
-  Fd timer_;
-  TimePoint timer_at_ = TimePoint::max();
+  Timer timer_;
   std::unordered_map<spi::PeerId, std::unique_ptr<TcpChannel>> channels_;
   std::vector<std::unique_ptr<Stranger>> strangers_;
   std::vector<std::unique_ptr<Stranger>> graveyard_;  // until no event can point to them

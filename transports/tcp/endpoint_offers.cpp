@@ -19,7 +19,7 @@ void TcpEndpoint::offer(TcpChannel& channel, std::uint16_t lane) {
   Fd fd(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return;
   channel.configure(fd.get());
-  if (::connect(fd.get(), address.get(), address.length) != 0 && errno != EINPROGRESS) return;
+  if (begin_connect(fd.get(), address) != 0) return;
   auto stranger = std::make_unique<Stranger>(*this, Connection(std::move(fd)));
   stranger->connecting = true;
   stranger->deadline = Clock::now() + kOfferTime;
@@ -41,16 +41,12 @@ void TcpEndpoint::offer(TcpChannel& channel, std::uint16_t lane) {
 
 /// Goes on with a connection that is to be offered. True once it is: from here on it is the peer's turn to say HELLO.
 bool TcpEndpoint::offered(Stranger& stranger) {
-  SocketAddress there;
-  there.length = sizeof there.storage;
-  int error = 0;
-  socklen_t length = sizeof error;
-  ::getsockopt(stranger.connection.fd(), SOL_SOCKET, SO_ERROR, &error, &length);
+  const int error = connect_result(stranger.connection.fd());
+  if (error == EINPROGRESS) return false;
   if (error != 0) {
     drop_stranger(stranger);
     return false;
   }
-  if (::getpeername(stranger.connection.fd(), there.get(), &there.length) != 0) return false;  // the kernel still dials
   if (const auto progress = stranger.connection.prove(); progress != security::Session::Progress::kDone) {
     if (progress == security::Session::Progress::kFailed) drop_stranger(stranger);
     return false;

@@ -1,11 +1,7 @@
 #include "tcp/socket_options.hpp"
 
-#include <arpa/inet.h>
-#include <fmt/format.h>
-#include <ifaddrs.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>  // not <netinet/tcp.h>: its tcp_info ends before the delivery rate
-#include <net/if.h>
 #include <netinet/in.h>
 #include <sys/ioctl.h>
 
@@ -13,14 +9,13 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
-#include <charconv>
 #include <cstdio>
-#include <cstring>
 #include <memory>
 #include <string_view>
 
 #include "base/fd.hpp"
 #include "base/log.hpp"
+#include "base/sockets.hpp"
 
 namespace longspan::tcp {
 namespace {
@@ -73,83 +68,6 @@ void set_window(int fd, std::size_t window_bytes, const BufferKind& kind) {
 
 }  // namespace
 
-std::uint16_t SocketAddress::port() const noexcept {
-  if (family() == AF_INET) return ntohs(reinterpret_cast<const sockaddr_in*>(&storage)->sin_port);
-  return ntohs(reinterpret_cast<const sockaddr_in6*>(&storage)->sin6_port);
-}
-
-void SocketAddress::set_port(std::uint16_t port) noexcept {
-  if (family() == AF_INET) {
-    reinterpret_cast<sockaddr_in*>(&storage)->sin_port = htons(port);
-  } else {
-    reinterpret_cast<sockaddr_in6*>(&storage)->sin6_port = htons(port);
-  }
-}
-
-std::string SocketAddress::to_string() const {
-  char text[INET6_ADDRSTRLEN] = "?";
-  if (family() == AF_INET) {
-    ::inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(&storage)->sin_addr, text, sizeof text);
-    return fmt::format("{}:{}", text, port());
-  }
-  ::inet_ntop(AF_INET6, &reinterpret_cast<const sockaddr_in6*>(&storage)->sin6_addr, text, sizeof text);
-  return fmt::format("[{}]:{}", text, port());
-}
-
-Result<SocketAddress> make_address(std::string_view ip, std::uint16_t port) {
-  SocketAddress address;
-  const std::string text(ip);
-  auto* v4 = reinterpret_cast<sockaddr_in*>(&address.storage);
-  auto* v6 = reinterpret_cast<sockaddr_in6*>(&address.storage);
-  if (::inet_pton(AF_INET, text.c_str(), &v4->sin_addr) == 1) {
-    v4->sin_family = AF_INET;
-    v4->sin_port = htons(port);
-    address.length = sizeof *v4;
-    return address;
-  }
-  if (::inet_pton(AF_INET6, text.c_str(), &v6->sin6_addr) == 1) {
-    v6->sin6_family = AF_INET6;
-    v6->sin6_port = htons(port);
-    address.length = sizeof *v6;
-    return address;
-  }
-  return Status(StatusCode::kInvalidArgument, fmt::format("'{}' is no IPv4 or IPv6 address", text));
-}
-
-Result<SocketAddress> parse_address(std::string_view text) {
-  const std::size_t colon = text.rfind(':');
-  std::uint16_t port = 0;
-  if (colon != std::string_view::npos) {
-    const std::string_view digits = text.substr(colon + 1);
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
-    std::string_view ip = text.substr(0, colon);
-    if (ip.size() >= 2 && ip.front() == '[' && ip.back() == ']') ip = ip.substr(1, ip.size() - 2);
-    if (error == std::errc() && end == digits.data() + digits.size() && port != 0) return make_address(ip, port);
-  }
-  return Status(StatusCode::kInvalidArgument, fmt::format("'{}' is no address of the tcp transport (ip:port)", text));
-}
-
-std::string reachable_ip(bool allow_ipv6) {
-  ifaddrs* list = nullptr;
-  if (::getifaddrs(&list) != 0) return "127.0.0.1";
-  const std::unique_ptr<ifaddrs, void (*)(ifaddrs*)> owner(list, &::freeifaddrs);
-  std::string v6;
-  for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
-    if (entry->ifa_addr == nullptr || (entry->ifa_flags & IFF_UP) == 0 || (entry->ifa_flags & IFF_LOOPBACK) != 0) continue;
-    char text[INET6_ADDRSTRLEN] = "";
-    if (entry->ifa_addr->sa_family == AF_INET) {
-      ::inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(entry->ifa_addr)->sin_addr, text, sizeof text);
-      return text;
-    }
-    if (entry->ifa_addr->sa_family != AF_INET6 || !v6.empty() || !allow_ipv6) continue;
-    const in6_addr& address = reinterpret_cast<const sockaddr_in6*>(entry->ifa_addr)->sin6_addr;
-    if (IN6_IS_ADDR_LINKLOCAL(&address)) continue;  // means nothing without an interface
-    ::inet_ntop(AF_INET6, &address, text, sizeof text);
-    v6 = text;
-  }
-  return v6.empty() ? "127.0.0.1" : v6;
-}
-
 LaneInfo lane_info(int fd) {
   tcp_info info{};
   socklen_t length = sizeof info;
@@ -182,8 +100,6 @@ std::uint64_t acknowledged_bytes(int fd) {
   return ::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 ? info.tcpi_bytes_acked : 0;
 }
 
-void set_no_delay(int fd) { set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1); }
-
 void set_unsent_limit(int fd, std::size_t bytes) {
   set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, static_cast<unsigned>(bytes));
 }
@@ -210,14 +126,13 @@ bool restart_congestion_control(int fd) {
 
 void set_silence_limit(int fd, std::chrono::milliseconds patience, std::chrono::nanoseconds rtt) {
   using std::chrono::milliseconds;
+  using std::chrono::seconds;
   const milliseconds shortest = std::max<milliseconds>(milliseconds(1000), std::chrono::ceil<milliseconds>(8 * rtt));
   const milliseconds limit = std::max(shortest, std::min(patience / 3, milliseconds(10'000)));
   set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<unsigned>(limit.count()));
-  set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-  const int seconds = static_cast<int>(limit.count() / 1000);
-  set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, std::max(1, seconds / 2));
-  set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, std::max(1, seconds / 5));
-  set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 5);
+  const auto at_least_one = [](seconds some) { return std::max(seconds(1), some); };
+  const seconds whole = std::chrono::floor<seconds>(limit);
+  set_keepalive(fd, at_least_one(whole / 2), at_least_one(whole / 5), 5);
 }
 
 void set_kernel_limits(KernelLimits limits) {

@@ -1,39 +1,12 @@
 #pragma once
 
-#include <sys/socket.h>
-
 #include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string>
-#include <string_view>
-
-#include "base/fd.hpp"
-#include "longspan/status.hpp"
 
 /// Every setsockopt and TCP_INFO of the transport.
 namespace longspan::tcp {
-
-/// An IPv4 or IPv6 address with port.
-struct SocketAddress {
-  sockaddr_storage storage{};
-  socklen_t length = 0;
-
-  sockaddr* get() noexcept { return reinterpret_cast<sockaddr*>(&storage); }
-  const sockaddr* get() const noexcept { return reinterpret_cast<const sockaddr*>(&storage); }
-  int family() const noexcept { return storage.ss_family; }
-  std::uint16_t port() const noexcept;
-  void set_port(std::uint16_t port) noexcept;
-  /// "10.0.0.1:4711" or "[fe80::1]:4711".
-  std::string to_string() const;
-};
-
-/// Reads what SocketAddress::to_string wrote.
-Result<SocketAddress> parse_address(std::string_view text);
-/// From an IP literal.
-Result<SocketAddress> make_address(std::string_view ip, std::uint16_t port);
-/// The address that others can most likely reach this machine at: the first that is no loopback, IPv4 before IPv6.
-std::string reachable_ip(bool allow_ipv6);
 
 /// What TCP_INFO says of one connection.
 struct LaneInfo {
@@ -58,7 +31,6 @@ std::uint64_t unacknowledged_bytes(int fd);
 /// Bytes that the peer's kernel has acknowledged on this connection.
 std::uint64_t acknowledged_bytes(int fd);
 
-void set_no_delay(int fd);
 /// The kernel takes at most about this many bytes that it cannot send yet; the rest stays ours, so that lanes that
 /// are fast can have it.
 void set_unsent_limit(int fd, std::size_t bytes);

@@ -4,7 +4,6 @@
 
 #include "base/log.hpp"
 #include "ucx/endpoint.hpp"
-#include "ucx/sockets.hpp"
 
 namespace longspan::ucx {
 namespace {
@@ -43,22 +42,22 @@ std::string UcxChannel::trouble() const {
 // ---- setting up ----
 
 Status UcxChannel::start(std::string_view peer_address, const spi::ChannelOptions& options, TimePoint deadline) {
-  LONGSPAN_ASSIGN(const UcxEndpoint::Address there, UcxEndpoint::parse_address(peer_address));
+  LONGSPAN_ASSIGN(const UcxEndpoint::Address there, UcxEndpoint::parse_announced(peer_address));
   deadline_ = deadline;
   if (!options.peer_name.empty()) inbox_.set_peer_name(options.peer_name);
-  dialed_address_ = there.lifeline;
+  dialed_address_ = there.lifeline.to_string();
   worker_address_ = there.worker;
   if (lines_[1] != nullptr) {  // it dialed first
     started_ = true;
     return {};
   }
-  Result<Fd> fd = dial(dialed_address_);
-  if (!fd.ok() && fd.status().code() == StatusCode::kInvalidArgument) return fd.status();
   started_ = true;
+  Result<Fd> fd = dial(there.lifeline);
   if (!fd.ok()) {
-    break_down(std::string(fd.status().message()));
+    break_down(fmt::format("cannot connect to {}", fd.status().message()));
     return {};
   }
+  set_keepalive(fd->get());
   lines_[0] = std::make_unique<Lifeline>(std::move(*fd));
   endpoint_.protect_dialed(*lines_[0], peer_);
   watch_line(0);

@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/random.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -73,13 +72,14 @@ Status UcxEndpoint::set_up() {
   LONGSPAN_ASSIGN(worker_, Worker::create());
   if (!options_.named && !worker_->has_rdma()) return Status(StatusCode::kUnsupported, kNothing);
   LONGSPAN_TRY(worker_->listen(&UcxEndpoint::on_message, this));
-  LONGSPAN_ASSIGN(listener_, listen(options_));
+  Result<Listener> listening = listen_for_peers({options_.bind_address, options_.advertise_address, {options_.first_port, options_.last_port}});
+  if (!listening.ok()) return listening.status().with_context("ucx");
+  listener_ = std::move(*listening);
   epoll_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_) return system_error("ucx: epoll_create1", errno);
-  timer_ = Fd(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-  if (!timer_) return system_error("ucx: timerfd_create", errno);
+  LONGSPAN_ASSIGN(timer_, Timer::create());
   watch(listener_.fd.get(), nullptr, Watched::kListener);
-  watch(timer_.get(), nullptr, Watched::kTimer);
+  watch(timer_.fd(), nullptr, Watched::kTimer);
   watch(worker_->event_fd(), nullptr, Watched::kWorker);
   return {};
 }
@@ -103,14 +103,16 @@ spi::EndpointTraits UcxEndpoint::traits() const {
   return traits;
 }
 
-std::string UcxEndpoint::address() const { return fmt::format("{}{} {}", kAddressPrefix, listener_.address, worker_->address()); }
+std::string UcxEndpoint::address() const { return fmt::format("{}{} {}", kAddressPrefix, listener_.address.to_string(), worker_->address()); }
 
-Result<UcxEndpoint::Address> UcxEndpoint::parse_address(std::string_view text) {
+Result<UcxEndpoint::Address> UcxEndpoint::parse_announced(std::string_view text) {
   const std::size_t space = text.starts_with(kAddressPrefix) ? text.find(' ', kAddressPrefix.size()) : std::string_view::npos;
   if (space == std::string_view::npos || space + 1 == text.size()) {
     return Status(StatusCode::kInvalidArgument, "ucx: what the peer announced is no address of this transport");
   }
-  return Address{std::string(text.substr(kAddressPrefix.size(), space - kAddressPrefix.size())), std::string(text.substr(space + 1))};
+  const Result<SocketAddress> lifeline = parse_address(text.substr(kAddressPrefix.size(), space - kAddressPrefix.size()));
+  if (!lifeline.ok()) return lifeline.status().with_context("ucx");
+  return Address{*lifeline, std::string(text.substr(space + 1))};
 }
 
 void UcxEndpoint::watch(int fd, void* owner, Watched what) {
@@ -237,11 +239,11 @@ void UcxEndpoint::service_sockets() {
 
 void UcxEndpoint::run_timers() {
   const TimePoint now = Clock::now();
-  std::optional<TimePoint> next;
+  TimePoint next = TimePoint::max();
   settling_ = 0;
   timer_wanted_ = false;
   for (UcxChannel* channel : order_) {
-    if (const auto due = channel->on_timer(now); due) next = next ? std::min(*next, *due) : *due;
+    if (const auto due = channel->on_timer(now); due) next = std::min(next, *due);
     if (channel->settling()) ++settling_;
   }
   for (auto& stranger : strangers_) {
@@ -249,25 +251,20 @@ void UcxEndpoint::run_timers() {
       if (!stranger->parting) refuse("it sent nothing");
       stranger->done = true;
     } else {
-      next = next ? std::min(*next, stranger->deadline) : stranger->deadline;
+      next = std::min(next, stranger->deadline);
     }
   }
   std::erase_if(strangers_, [](const auto& stranger) { return stranger->done; });
-  itimerspec when{};
-  if (next) {
-    const auto left = std::max<std::chrono::nanoseconds>(*next - now, std::chrono::nanoseconds(1));
-    when.it_value.tv_sec = left.count() / 1'000'000'000;
-    when.it_value.tv_nsec = left.count() % 1'000'000'000;
-  }
-  ::timerfd_settime(timer_.get(), 0, &when, nullptr);
+  timer_.set(next);
 }
 
 // ---- newcomers ----
 
 void UcxEndpoint::accept_waiting() {
   for (;;) {
-    Fd fd = accept_next(listener_.fd);
+    Fd fd = accept_next(listener_.fd.get());
     if (!fd) break;
+    set_keepalive(fd.get());
     if (strangers_.size() >= kMostStrangers) strangers_.erase(strangers_.begin());
     auto stranger = std::make_unique<Stranger>();
     stranger->line = std::make_unique<Lifeline>(std::move(fd));
@@ -326,8 +323,8 @@ wire::Verdict UcxEndpoint::admit(Stranger& stranger, const wire::Greeting& greet
 
 void UcxEndpoint::refuse(const std::string& why) {
   ++refused_;
-  if (refused_ == 1) log::warn("ucx: refused a connection to {}: {} (later ones are counted only)", listener_.address, why);
-  else log::debug("ucx: refused connection {} to {}: {}", refused_, listener_.address, why);
+  if (refused_ == 1) log::warn("ucx: refused a connection to {}: {} (later ones are counted only)", listener_.address.to_string(), why);
+  else log::debug("ucx: refused connection {} to {}: {}", refused_, listener_.address.to_string(), why);
 }
 
 // ---- ends ----

@@ -8,8 +8,9 @@
 
 #include "base/clock.hpp"
 #include "base/fd.hpp"
+#include "base/sockets.hpp"
+#include "base/timer.hpp"
 #include "ucx/channel.hpp"
-#include "ucx/sockets.hpp"
 
 namespace longspan::ucx {
 
@@ -32,10 +33,10 @@ class UcxEndpoint final : public spi::Endpoint {
 
   // ---- for the channels ----
   struct Address {
-    std::string lifeline;  ///< "ip:port"
+    SocketAddress lifeline;
     std::string worker;
   };
-  static Result<Address> parse_address(std::string_view text);
+  static Result<Address> parse_announced(std::string_view text);
 
   enum class Watched : std::uint8_t { kListener, kWorker, kTimer, kStranger, kLine };
   void watch(int fd, void* owner, Watched what);
@@ -80,7 +81,7 @@ class UcxEndpoint final : public spi::Endpoint {
   std::shared_ptr<const security::Guard> guard_;  // shared as guards are made: this is its only owner here
   Shared shared_;
   Listener listener_;
-  Fd timer_;
+  Timer timer_;
   Fd epoll_;
   std::unordered_map<spi::PeerId, std::unique_ptr<UcxChannel>> channels_;
   std::vector<UcxChannel*> order_;                         // the same

@@ -9,7 +9,7 @@
 #include <cstring>
 #include <span>
 
-#include "ucx/sockets.hpp"
+#include "base/sockets.hpp"
 
 namespace longspan::ucx {
 namespace {
@@ -39,10 +39,9 @@ void Lifeline::end(std::string why) {
 
 void Lifeline::step() {
   if (state_ == State::kConnecting) {
-    sockaddr_storage there;
-    socklen_t length = sizeof there;
-    if (const int error = connection_error(fd_); error != 0) return end(fmt::format("cannot connect: {}", std::strerror(error)));
-    if (::getpeername(fd_.get(), reinterpret_cast<sockaddr*>(&there), &length) != 0) return;
+    const int error = connect_result(fd_.get());
+    if (error == EINPROGRESS) return;
+    if (error != 0) return end(fmt::format("cannot connect: {}", std::strerror(error)));
     state_ = State::kProving;
   }
   if (state_ == State::kProving) prove();

@@ -26,12 +26,13 @@ Connection::Connection(VerbsEndpoint& endpoint, Fd socket)
 }
 
 Connection::Connection(VerbsEndpoint& endpoint, VerbsChannel& channel, const SocketAddress& address)
-    : endpoint_(endpoint), channel_(&channel), dialed_(true), state_(State::kConnecting), socket_(begin_connect(address)),
-      deadline_(Clock::now() + kGreetingTime) {
-  if (!socket_.valid()) {
-    fail(std::strerror(errno));
+    : endpoint_(endpoint), channel_(&channel), dialed_(true), state_(State::kConnecting), deadline_(Clock::now() + kGreetingTime) {
+  Result<Fd> socket = longspan::dial(address);
+  if (!socket.ok()) {
+    fail(std::string(socket.status().message()));
     return;
   }
+  socket_ = std::move(*socket);
   introduction_ = endpoint_.introduction(endpoint_.self(), channel.peer());
   if (endpoint_.guard() != nullptr) session_ = endpoint_.guard()->dial(socket_.get(), introduction_);
   endpoint_.watch(socket_.get(), *this);
@@ -139,7 +140,7 @@ void Connection::settle() {
   if (heard_.job != endpoint_.job() || heard_.from != channel_->peer() || heard_.to != endpoint_.self()) return fail("another peer answers");
   if (Status connected = link_->connect(heard_); !connected.ok()) return fail(std::string(connected.message()));
   state_ = State::kUp;
-  watch_peer(socket_.get());
+  set_keepalive(socket_.get());
   link_->open();
   link_->push({});  // kReady
   channel_->link_is_up(*this);
@@ -154,7 +155,7 @@ Status Connection::welcome(VerbsChannel& channel) {
   link_->describe(greeting);
   if (!say(greeting)) return Status(StatusCode::kPeerLost, why_);
   state_ = State::kUp;
-  watch_peer(socket_.get());
+  set_keepalive(socket_.get());
   return {};
 }
 

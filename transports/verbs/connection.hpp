@@ -5,9 +5,9 @@
 
 #include "base/clock.hpp"
 #include "base/fd.hpp"
+#include "base/sockets.hpp"
 #include "security/session.hpp"
 #include "verbs/link.hpp"
-#include "verbs/sockets.hpp"
 
 namespace longspan::verbs {
 

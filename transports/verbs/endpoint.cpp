@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/epoll.h>
-#include <sys/timerfd.h>
 
 #include <algorithm>
 #include <array>
@@ -47,13 +46,14 @@ Result<std::unique_ptr<spi::Endpoint>> VerbsEndpoint::open(const spi::EndpointOp
 Status VerbsEndpoint::set_up() {
   LONGSPAN_ASSIGN(guard_, security::Guard::open(options_.key));
   options_.key.clear();
-  LONGSPAN_ASSIGN(listener_, listen_for_peers(options_));
+  Result<Listener> listening = listen_for_peers({options_.bind_address, options_.advertise_address, {options_.first_port, options_.last_port}});
+  if (!listening.ok()) return listening.status().with_context("verbs");
+  listener_ = std::move(*listening);
   epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_.valid()) return system_error("verbs: epoll_create1", errno);
-  timer_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
-  if (!timer_.valid()) return system_error("verbs: timerfd_create", errno);
+  LONGSPAN_ASSIGN(timer_, Timer::create());
   LONGSPAN_TRY(add_to_epoll(listener_.fd.get(), &listener_));
-  LONGSPAN_TRY(add_to_epoll(timer_.get(), &timer_));
+  LONGSPAN_TRY(add_to_epoll(timer_.fd(), &timer_));
   LONGSPAN_TRY(add_to_epoll(adapter_->events_fd(), &adapter_));
   return add_to_epoll(adapter_->faults_fd(), &fault_);
 }
@@ -118,10 +118,11 @@ VerbsChannel& VerbsEndpoint::channel_of(spi::PeerId peer) {
 Result<spi::Channel*> VerbsEndpoint::connect(spi::PeerId peer, std::string_view peer_address, const spi::ChannelOptions& options,
                                              TimePoint deadline) {
   if (closing_) return Status(StatusCode::kAborted, "verbs: the endpoint is closed");
-  LONGSPAN_ASSIGN(const SocketAddress address, parse_address(peer_address));
+  const Result<SocketAddress> address = parse_address(peer_address);
+  if (!address.ok()) return address.status().with_context("verbs");
   VerbsChannel& channel = channel_of(peer);
   if (channel.state() == VerbsChannel::State::kBroken) return channel.over_status();
-  if (!channel.started() && channel.state() == VerbsChannel::State::kOpen) channel.start(address, options, deadline);
+  if (!channel.started() && channel.state() == VerbsChannel::State::kOpen) channel.start(*address, options, deadline);
   settling_ = true;
   return static_cast<spi::Channel*>(&channel);
 }
@@ -202,7 +203,7 @@ void VerbsEndpoint::service_events() {
   }
   std::erase_if(strangers_, [this](std::unique_ptr<Connection>& stranger) {
     if (stranger != nullptr && stranger->over()) {
-      log::warn("verbs: refused a connection to {}: {}", listener_.address, stranger->why());
+      log::warn("verbs: refused a connection to {}: {}", listener_.address.to_string(), stranger->why());
       bury(std::move(stranger));
     }
     return stranger == nullptr;
@@ -222,7 +223,7 @@ void VerbsEndpoint::take_faults() {
 
 void VerbsEndpoint::accept_all() {
   while (true) {
-    Fd fd(::accept4(listener_.fd.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    Fd fd = accept_next(listener_.fd.get());
     if (!fd.valid()) return;
     strangers_.push_back(std::make_unique<Connection>(*this, std::move(fd)));
     request_timer(strangers_.back()->deadline());
@@ -257,22 +258,8 @@ void VerbsEndpoint::bury(std::unique_ptr<Connection> connection) {
 
 // ---- timers ----
 
-void VerbsEndpoint::request_timer(TimePoint when) {
-  if (when >= timer_at_) return;
-  timer_at_ = when;
-  // At least a nanosecond from now: zero would disarm it.
-  const auto left = std::max<std::chrono::nanoseconds>(when - Clock::now(), std::chrono::nanoseconds(1));
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
-  itimerspec spec{};
-  spec.it_value.tv_sec = seconds.count();
-  spec.it_value.tv_nsec = (left - seconds).count();
-  ::timerfd_settime(timer_.get(), 0, &spec, nullptr);
-}
-
 void VerbsEndpoint::run_timers() {
-  std::uint64_t expirations = 0;
-  if (::read(timer_.get(), &expirations, sizeof expirations) < 0) return;
-  timer_at_ = TimePoint::max();
+  if (!timer_.take()) return;
   const TimePoint now = Clock::now();
   for (const auto& [peer, channel] : channels_) {
     if (const TimePoint next = channel->on_timer(now); next != TimePoint::max()) request_timer(next);

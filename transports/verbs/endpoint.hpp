@@ -7,6 +7,8 @@
 
 #include "base/clock.hpp"
 #include "base/fd.hpp"
+#include "base/sockets.hpp"
+#include "base/timer.hpp"
 #include "longspan/spi/transport.hpp"
 #include "security/session.hpp"
 #include "verbs/adapter.hpp"
@@ -23,7 +25,7 @@ class VerbsEndpoint final : public spi::Endpoint {
   explicit VerbsEndpoint(spi::EndpointOptions options) : options_(std::move(options)) {}
   ~VerbsEndpoint() override;
 
-  std::string address() const override { return listener_.address; }
+  std::string address() const override { return listener_.address.to_string(); }
   spi::EndpointTraits traits() const override;
   Result<spi::Channel*> connect(spi::PeerId peer, std::string_view peer_address, const spi::ChannelOptions& options,
                                 TimePoint deadline) override;
@@ -46,7 +48,7 @@ class VerbsEndpoint final : public spi::Endpoint {
   security::Introduction introduction(spi::PeerId from, spi::PeerId to) const;
   void watch(int fd, Connection& connection);
   void unwatch(int fd) noexcept;
-  void request_timer(TimePoint when);
+  void request_timer(TimePoint when) noexcept { timer_.request(when); }
   void mark_dirty(VerbsChannel& channel);
   void admit(Connection& connection);
   /// Destroys it when nothing refers to it any more.
@@ -77,8 +79,7 @@ class VerbsEndpoint final : public spi::Endpoint {
   Shared shared_;
   Listener listener_;
   Fd epoll_;
-  Fd timer_;
-  TimePoint timer_at_ = TimePoint::max();
+  Timer timer_;
   std::unordered_map<spi::PeerId, std::unique_ptr<VerbsChannel>> channels_;
   std::vector<VerbsChannel*> dirty_;
   std::vector<VerbsChannel*> working_;

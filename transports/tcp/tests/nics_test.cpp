@@ -21,13 +21,9 @@ namespace {
 std::map<std::string, int> connections_to(const std::string& port) {
   std::map<std::string, int> counts;
   for (int fd = 3; fd < 1024; ++fd) {
-    SocketAddress here;
-    SocketAddress there;
-    here.length = sizeof here.storage;
-    there.length = sizeof there.storage;
-    if (::getsockname(fd, here.get(), &here.length) != 0 || here.family() != AF_INET) continue;
-    if (::getpeername(fd, there.get(), &there.length) != 0) continue;
-    const std::string to = there.to_string();
+    const SocketAddress here = local_address(fd);
+    if (here.family() != AF_INET) continue;
+    const std::string to = peer_address(fd).to_string();
     if (!to.ends_with(":" + port)) continue;
     ++counts[here.to_string().substr(0, here.to_string().find(':')) + " > " + to.substr(0, to.find(':'))];
   }

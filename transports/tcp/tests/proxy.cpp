@@ -9,7 +9,7 @@
 #include <cerrno>
 #include <stdexcept>
 
-#include "tcp/socket_options.hpp"
+#include "base/sockets.hpp"
 
 namespace longspan::tcp::testing {
 namespace {
@@ -25,14 +25,10 @@ void close_with_reset(Fd& fd) {
 }  // namespace
 
 Proxy::Proxy(const std::string& upstream) : upstream_(upstream) {
-  SocketAddress any = make_address("127.0.0.1", 0).value();
-  listener_.reset(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (::bind(listener_.get(), any.get(), any.length) != 0 || ::listen(listener_.get(), 64) != 0) {
-    throw std::runtime_error("the test's proxy cannot listen");
-  }
-  any.length = sizeof any.storage;
-  ::getsockname(listener_.get(), any.get(), &any.length);
-  address_ = any.to_string();
+  Result<Fd> listener = listen_at(make_address("127.0.0.1", 0).value());
+  if (!listener.ok()) throw std::runtime_error("the test's proxy cannot listen");
+  listener_ = std::move(*listener);
+  address_ = local_address(listener_.get()).to_string();
 }
 
 Proxy::~Proxy() = default;

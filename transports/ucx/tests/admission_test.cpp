@@ -1,5 +1,6 @@
 // Who may talk to an endpoint: the same job, the same key, and nobody else.
 #include <arpa/inet.h>
+#include <fmt/format.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -22,11 +23,11 @@ namespace {
 class Caller {
  public:
   explicit Caller(const UcxEndpoint& endpoint) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    const std::string there = UcxEndpoint::parse_address(endpoint.address()).value().lifeline;
+    const SocketAddress there = UcxEndpoint::parse_announced(endpoint.address()).value().lifeline;
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(static_cast<std::uint16_t>(std::stoi(there.substr(there.rfind(':') + 1))));
+    address.sin_port = htons(there.port());
     REQUIRE(::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
   }
   void say(const void* bytes, std::size_t length) const { (void)!::send(fd_.get(), bytes, length, MSG_NOSIGNAL); }
@@ -68,10 +69,28 @@ TEST_CASE("An address that belongs to another rank now is refused", "[ucx]") {
 
 TEST_CASE("What is no address of this transport is an error at once", "[ucx]") {
   Side a(1);
-  for (const char* address : {"", "ucx1 ", "ucx1 127.0.0.1:1", "127.0.0.1:7", "ucx1 nowhere x", "ucx1 127.0.0.1:99999 x"}) {
+  for (const char* address : {"", "ucx1 ", "ucx1 127.0.0.1:1", "127.0.0.1:7", "ucx1 nowhere x", "ucx1 127.0.0.1:99999 x", "ucx1 ::1:7 x"}) {
     CAPTURE(address);
     CHECK_FALSE(a.endpoint->connect(2, address, {}, Clock::now() + seconds(1)).ok());
   }
+}
+
+TEST_CASE("Lifelines meet over IPv6", "[ucx]") {
+  if (!listen_at(make_address("::1", 0).value()).ok()) {
+    fmt::print("SKIP: this host has no IPv6\n");
+    return;
+  }
+  Side a(1, 0xbeef, {}, 1 << 20, "::1");
+  Side b(2, 0xbeef, {}, 1 << 20, "::1");
+  CHECK(UcxEndpoint::parse_announced(b.endpoint->address()).value().lifeline.family() == AF_INET6);
+  a.connect(2, b.endpoint->address());
+  b.connect(1, a.endpoint->address());
+  const Bytes data = pattern(300'000, 1);
+  Bytes got(data.size());
+  const Operation& received = b.receive(1, got);
+  a.send(1, data);
+  REQUIRE(drive({&a, &b}, [&] { return received.done(); }));
+  CHECK(got == data);
 }
 
 TEST_CASE("Strangers on the lifeline's port change nothing", "[ucx]") {

@@ -30,11 +30,12 @@ struct Operation {
 /// One endpoint, in the test's thread.
 class Side {
  public:
-  explicit Side(spi::PeerId self, std::uint64_t job = 0xbeef, const std::string& key = {}, std::size_t credit = std::size_t{1} << 20) {
+  explicit Side(spi::PeerId self, std::uint64_t job = 0xbeef, const std::string& key = {}, std::size_t credit = std::size_t{1} << 20,
+                const std::string& ip = "127.0.0.1") {
     spi::EndpointOptions options;
     options.self = self;
     options.job = job;
-    options.bind_address = "127.0.0.1";
+    options.bind_address = ip;
     options.key = key;
     options.eager_credit_bytes = credit;
     auto opened = UcxEndpoint::open(options);

@@ -40,6 +40,26 @@ TEST_CASE("ranks that hold the same key exchange data", "[verbs]") {
   CHECK(got == data);
 }
 
+TEST_CASE("ranks that know each other by IPv6 addresses exchange data", "[verbs]") {
+  if (!has_device()) return;
+  if (!listen_at(make_address("::1", 0).value()).ok()) {
+    fmt::print("SKIP: verbs: this host has no IPv6\n");
+    return;
+  }
+  Side a(1, 0xbeef, "", "::1");
+  Side b(2, 0xbeef, "", "::1");
+  CHECK(b.endpoint->address().starts_with("[::1]:"));
+  a.connect(2, b.endpoint->address());
+  b.connect(1, a.endpoint->address());
+  const Bytes data = pattern(300'000, 2);
+  Bytes got(data.size());
+  const Operation& received = b.receive(1, got);
+  a.send(1, data);
+  REQUIRE(drive(a, b, [&] { return received.done(); }));
+  CHECK(received.ok());
+  CHECK(got == data);
+}
+
 TEST_CASE("receives that are taken back again and again are not written any more, and others come whole", "[verbs]") {
   if (!has_device()) return;
   Side a(1);

@@ -39,11 +39,11 @@ struct Operation {
 /// One endpoint, in the test's thread.
 class Side {
  public:
-  explicit Side(spi::PeerId self, std::uint64_t job = 0xbeef, const std::string& key = {}) {
+  explicit Side(spi::PeerId self, std::uint64_t job = 0xbeef, const std::string& key = {}, const std::string& ip = "127.0.0.1") {
     spi::EndpointOptions options;
     options.self = self;
     options.job = job;
-    options.bind_address = "127.0.0.1";
+    options.bind_address = ip;
     options.key = key;
     auto opened = VerbsEndpoint::open(options);
     REQUIRE(opened.ok());
