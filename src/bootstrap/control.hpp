@@ -120,7 +120,7 @@ class ControlPlane final : private Hub::Outlet {
   int size_;
   std::uint64_t job_;
   int standby_;
-  std::vector<Address> standby_at_;
+  std::vector<SocketAddress> standby_at_;
   Fd standby_listener_;
   std::shared_ptr<const security::Guard> guard_;  // shared with the rendezvous that it comes from; nullptr: no key
   ControlOptions options_;

@@ -16,7 +16,7 @@ constexpr std::chrono::milliseconds kRetry{200};
 void ControlPlane::connect_standby() {
   retry_standby_ = TimePoint::max();
   if (standby_at_.empty() || hub_->life(standby_) != Life::kAlive) return;
-  auto fd = start_connect(standby_at_.front());
+  auto fd = dial(standby_at_.front());
   if (!fd.ok()) {
     retry_standby_ = Clock::now() + kRetry;
     return;
@@ -37,7 +37,7 @@ void ControlPlane::connect_standby() {
 
 void ControlPlane::standby_connected() {
   Link& link = links_.at(standby_);
-  if (const int error = connect_error(link.stream.fd()); error != 0) {
+  if (const int error = connect_result(link.stream.fd()); error != 0) {
     links_.erase(standby_);
     retry_standby_ = Clock::now() + kRetry;
     return;
@@ -49,7 +49,7 @@ void ControlPlane::standby_connected() {
 void ControlPlane::accept_strangers() {
   while (true) {
     Link link;
-    Fd fd = accept_from(standby_listener_.get());
+    Fd fd = accept_next(standby_listener_.get());
     if (!fd.valid()) return;
     link.stream = Stream::accepted(std::move(fd), guard_.get());
     link.since = Clock::now();

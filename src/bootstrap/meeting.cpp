@@ -22,7 +22,7 @@ class KnownPort final : public MeetingPlace {
       : host_(std::move(host)), port_(port), run_id_(std::move(run_id)) {}
 
   Result<Fd> open(TimePoint deadline) override {
-    auto listener = listen_on_port(port_);
+    auto listener = listen_everywhere({port_, port_});
     if (listener.ok() || listener.status().code() != StatusCode::kResource) return listener;
     const TimePoint until = std::min(deadline, Clock::now() + kStoreProbe);
     auto addresses = resolve(host_, port_, until);
@@ -32,12 +32,12 @@ class KnownPort final : public MeetingPlace {
                               port_, this_host_name()));
   }
 
-  Result<std::vector<Address>> find(TimePoint until) override {
+  Result<std::vector<SocketAddress>> find(TimePoint until) override {
     if (store_) return store_->find(until);
     return resolve(host_, port_, until);
   }
 
-  void not_there(const Address& address, TimePoint until) override {
+  void not_there(const SocketAddress& address, TimePoint until) override {
     if (!store_) find_store({address}, std::min(until, Clock::now() + kStoreProbe));
   }
 
@@ -48,8 +48,8 @@ class KnownPort final : public MeetingPlace {
   std::string describe() const override { return fmt::format("MASTER_ADDR={} MASTER_PORT={}", host_, port_); }
 
  private:
-  bool find_store(const std::vector<Address>& addresses, TimePoint until) {
-    for (const Address& address : addresses) {
+  bool find_store(const std::vector<SocketAddress>& addresses, TimePoint until) {
+    for (const SocketAddress& address : addresses) {
       if (!TcpStore::connect(address, until).ok()) continue;
       store_ = store_place(host_, port_, run_id_);
       store_->listen_within(ports_, advertise_);
@@ -68,8 +68,8 @@ class KnownPort final : public MeetingPlace {
 class UnixSocket final : public MeetingPlace {
  public:
   explicit UnixSocket(std::string name) : name_(std::move(name)) {}
-  Result<Fd> open(TimePoint) override { return listen_on(unix_address(name_)); }
-  Result<std::vector<Address>> find(TimePoint) override { return std::vector<Address>{unix_address(name_)}; }
+  Result<Fd> open(TimePoint) override { return listen_at(unix_address(name_)); }
+  Result<std::vector<SocketAddress>> find(TimePoint) override { return std::vector<SocketAddress>{unix_address(name_)}; }
   std::string describe() const override { return fmt::format("the unix socket @{} (set MASTER_ADDR to use another place)", name_); }
 
  private:
@@ -82,28 +82,28 @@ std::unique_ptr<MeetingPlace> known_port_place(std::string host, std::uint16_t p
   return std::make_unique<KnownPort>(std::move(host), port, std::move(run_id));
 }
 
-Result<Fd> MeetingPlace::listen_and_publish(std::vector<Address> first, std::string& text) const {
+Result<Fd> MeetingPlace::listen_and_publish(std::vector<SocketAddress> first, std::string& text) const {
   LONGSPAN_ASSIGN(Fd listener, listen_on_port_of(ports_));
   if (!advertise_.empty()) {
-    LONGSPAN_ASSIGN(const Address advertised, parse_ip(advertise_, 0));
+    LONGSPAN_ASSIGN(const SocketAddress advertised, make_address(advertise_, 0));
     first.insert(first.begin(), advertised);
   }
   text = published_addresses(local_address(listener.get()).port(), first);
   return listener;
 }
 
-std::string published_addresses(std::uint16_t port, const std::vector<Address>& first) {
+std::string published_addresses(std::uint16_t port, const std::vector<SocketAddress>& first) {
   std::vector<std::string> ips;
-  const auto add = [&](const Address& a) {
+  const auto add = [&](const SocketAddress& a) {
     const std::string ip = a.ip();
     if (!ip.empty() && ips.size() < kMaxPublished && std::find(ips.begin(), ips.end(), ip) == ips.end()) ips.push_back(ip);
   };
-  for (const Address& a : first) add(a);
-  for (const Address& a : interface_addresses()) add(a);
+  for (const SocketAddress& a : first) add(a);
+  for (const SocketAddress& a : interface_addresses()) add(a);
   return fmt::format("{} {} {}\n", kPublishedMark, port, fmt::join(ips, " "));
 }
 
-Result<std::vector<Address>> parse_published(std::string_view text) {
+Result<std::vector<SocketAddress>> parse_published(std::string_view text) {
   const Status malformed(StatusCode::kInvalidArgument, "what is published there is not an address of rank 0");
   const auto word = [&] {
     const auto end = std::min(text.find_first_of(" \n"), text.size());
@@ -116,9 +116,9 @@ Result<std::vector<Address>> parse_published(std::string_view text) {
   std::uint16_t port = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
   if (error != std::errc() || end != digits.data() + digits.size() || port == 0) return malformed;
-  std::vector<Address> found;
+  std::vector<SocketAddress> found;
   while (!text.empty() && found.size() < kMaxPublished) {
-    auto address = parse_ip(std::string(word()), port);
+    auto address = make_address(word(), port);
     if (!address.ok()) return malformed;
     found.push_back(*address);
   }

@@ -25,9 +25,9 @@ class MeetingPlace {
   virtual Result<Fd> open(TimePoint deadline) = 0;
   /// Other ranks: where rank 0 may be listening now, likeliest first. Called again and again until rank 0 was reached;
   /// a failure is the reason to give when it never is.
-  virtual Result<std::vector<Address>> find(TimePoint until) = 0;
+  virtual Result<std::vector<SocketAddress>> find(TimePoint until) = 0;
   /// Other ranks: what listens at an address from `find` is not a rank 0 of longspan.
-  virtual void not_there(const Address& /*address*/, TimePoint /*until*/) {}
+  virtual void not_there(const SocketAddress& /*address*/, TimePoint /*until*/) {}
   /// Rank 0: no rank will look for it any more.
   virtual void close() {}
   /// For messages: "MASTER_ADDR=10.0.0.1 MASTER_PORT=29500".
@@ -35,7 +35,7 @@ class MeetingPlace {
 
  protected:
   /// Listens as `listen_within` said, and makes the text to publish; `first`: how this process is known to be reached.
-  Result<Fd> listen_and_publish(std::vector<Address> first, std::string& text) const;
+  Result<Fd> listen_and_publish(std::vector<SocketAddress> first, std::string& text) const;
   PortRange ports_;
   std::string advertise_;
 };
@@ -52,8 +52,8 @@ std::unique_ptr<MeetingPlace> file_place(std::string path);
 Result<std::unique_ptr<MeetingPlace>> unique_id_place(std::string_view hex, std::shared_ptr<const security::Guard> guard);
 
 /// Where this process can be reached at `port`, as text to publish: `first`, then all interfaces.
-std::string published_addresses(std::uint16_t port, const std::vector<Address>& first);
+std::string published_addresses(std::uint16_t port, const std::vector<SocketAddress>& first);
 /// What `published_addresses` wrote. kInvalidArgument for anything else.
-Result<std::vector<Address>> parse_published(std::string_view text);
+Result<std::vector<SocketAddress>> parse_published(std::string_view text);
 
 }  // namespace longspan::bootstrap

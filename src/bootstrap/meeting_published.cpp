@@ -41,7 +41,7 @@ class Store final : public MeetingPlace {
     return listener;
   }
 
-  Result<std::vector<Address>> find(TimePoint until) override {
+  Result<std::vector<SocketAddress>> find(TimePoint until) override {
     if (!store_) LONGSPAN_TRY(connect(until));
     auto value = store_->get(key_, until);
     if (!value.ok()) {
@@ -65,7 +65,7 @@ class Store final : public MeetingPlace {
   Status connect(TimePoint until) {
     LONGSPAN_ASSIGN(const auto addresses, resolve(host_, port_, until));
     Status last(StatusCode::kPeerLost, "no address");
-    for (const Address& address : addresses) {
+    for (const SocketAddress& address : addresses) {
       auto store = TcpStore::connect(address, until);
       if (store.ok()) {
         store_.emplace(std::move(*store));
@@ -103,7 +103,7 @@ class File final : public MeetingPlace {
     return listener;
   }
 
-  Result<std::vector<Address>> find(TimePoint) override {
+  Result<std::vector<SocketAddress>> find(TimePoint) override {
     std::ifstream file(path_);
     if (!file) return Status(StatusCode::kTimeout, fmt::format("rank 0 has not written {}", path_));
     std::string text(kMaxFile, '\0');

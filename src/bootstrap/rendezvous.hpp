@@ -20,7 +20,7 @@ namespace longspan::bootstrap {
 struct ControlLinks {
   std::vector<Stream> to_rank;  ///< rank 0: one for each other rank; others: only [0], to rank 0
   int standby = -1;         ///< the rank that takes over from rank 0; -1: two ranks or fewer
-  std::vector<Address> standby_at;  ///< where the standby listens
+  std::vector<SocketAddress> standby_at;  ///< where the standby listens
   Fd standby_listener;      ///< on the standby only
   std::shared_ptr<const security::Guard> guard;  ///< shared with whoever made the request; nullptr: the job has no key
 };

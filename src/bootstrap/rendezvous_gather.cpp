@@ -25,7 +25,7 @@ struct Guest {
   FrameReader reader{kMaxHello};
   FrameWriter writer;
   std::string from;
-  Address address;
+  SocketAddress address;
   TimePoint since;
   std::optional<Hello> hello;
   std::optional<TimePoint> ended;  ///< the connection of a rank that had come
@@ -117,11 +117,11 @@ class Gatherer {
   void accept_all() {
     while (true) {
       auto guest = std::make_unique<Guest>();
-      Fd fd = accept_from(listener_.get());
+      Fd fd = accept_next(listener_.get());
       if (!fd.valid()) return;
       guest->stream = Stream::accepted(std::move(fd), request_.guard.get());
       guest->address = peer_address(guest->stream.fd());
-      guest->from = guest->address.text();
+      guest->from = guest->address.to_string();
       guest->since = Clock::now();
       strangers_.push_back(std::move(guest));
       if (strangers_.size() > kMaxStrangers) {
@@ -312,8 +312,8 @@ class Gatherer {
       if (score(i) > score(best)) best = i;
     }
     const Guest& g = *ranks_[static_cast<std::size_t>(best)];
-    Address at = g.address;
-    if (at.family() == AF_UNIX) at = *parse_ip("127.0.0.1", 0);
+    SocketAddress at = g.address;
+    if (at.family() == AF_UNIX) at = *make_address("127.0.0.1", 0);
     at.set_port(g.hello->control_port);
     r.links.standby = best;
     r.links.standby_at.push_back(at);

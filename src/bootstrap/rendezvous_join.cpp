@@ -63,7 +63,7 @@ class Joiner {
       last_problem_ = addresses.status().message();
       return Stream();
     }
-    for (const Address& address : *addresses) {
+    for (const SocketAddress& address : *addresses) {
       const TimePoint begin = Clock::now();
       auto connected = connect_to(address, std::min(request_.deadline, begin + patience));
       if (!connected.ok()) {
@@ -84,7 +84,7 @@ class Joiner {
   }
 
   /// Whether it is time to give up over keys that do not fit.
-  Status judge_keys(const Address& address) {
+  Status judge_keys(const SocketAddress& address) {
     if (key_problem_.empty()) return {};
     const TimePoint now = Clock::now();
     if (key_problem_since_ == TimePoint::max()) key_problem_since_ = now;
@@ -96,7 +96,7 @@ class Joiner {
   }
 
   /// So that rank 0 can tell the others who has no key. Its answer says nothing new.
-  void introduce_without_key(const Address& address) {
+  void introduce_without_key(const SocketAddress& address) {
     const auto keyless = security::Guard::keyless();
     auto connected = connect_to(address, std::min(request_.deadline, Clock::now() + kLongestTry));
     if (keyless == nullptr || !connected.ok()) return;
@@ -115,13 +115,13 @@ class Joiner {
   }
 
   /// True when rank 0 has counted this rank; false when what answers is not our rank 0.
-  Result<bool> greet(Stream& stream, const Address& address, TimePoint until) {
+  Result<bool> greet(Stream& stream, const SocketAddress& address, TimePoint until) {
     const auto left = std::chrono::duration_cast<milliseconds>(request_.deadline - Clock::now()).count();
     hello_.remaining_ms = static_cast<std::uint32_t>(std::clamp<std::int64_t>(left, 1, UINT32_MAX));
     key_problem_.clear();
     if (const Status sent = send_all(stream, encode(hello_), until); !sent.ok()) {
       note_key_problem(stream);
-      last_problem_ = fmt::format("{}: what listens there did not answer as a rank 0 of longspan does ({})", address.text(),
+      last_problem_ = fmt::format("{}: what listens there did not answer as a rank 0 of longspan does ({})", address.to_string(),
                                   sent.code() == StatusCode::kTimeout ? "no answer" : sent.message());
       return false;
     }
@@ -130,7 +130,7 @@ class Joiner {
     if (!frame.ok()) {
       note_key_problem(stream);
       last_problem_ = fmt::format("{}: what listens there did not answer as a rank 0 of longspan does ({})",
-                                  address.text(), frame.status().message());
+                                  address.to_string(), frame.status().message());
       return false;
     }
     switch (static_cast<RendezvousMessage>(frame->type)) {
@@ -138,12 +138,12 @@ class Joiner {
       case RendezvousMessage::kFailed: return decode_failure(frame->body);
       case RendezvousMessage::kKeyNeeded:
         key_problem_ = "rank 0 requires LONGSPAN_KEY and this rank has none";
-        last_problem_ = fmt::format("{}: {}", address.text(), key_problem_);
+        last_problem_ = fmt::format("{}: {}", address.to_string(), key_problem_);
         keyless_refused_ = true;
         return false;
       default: break;
     }
-    last_problem_ = fmt::format("{} is rank 0 of another job", address.text());
+    last_problem_ = fmt::format("{} is rank 0 of another job", address.to_string());
     return false;
   }
 

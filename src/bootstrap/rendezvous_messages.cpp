@@ -91,7 +91,7 @@ std::string encode_joined(const Rendezvous& rendezvous) {
   w.u64(rendezvous.job);
   w.i32(rendezvous.links.standby);
   w.u32(static_cast<std::uint32_t>(rendezvous.links.standby_at.size()));
-  for (const Address& a : rendezvous.links.standby_at) {
+  for (const SocketAddress& a : rendezvous.links.standby_at) {
     w.text(a.ip());
     w.u16(a.port());
   }
@@ -112,7 +112,7 @@ Status decode_joined(std::string_view body, Rendezvous& into) {
   for (std::uint32_t n = r.count(6); n > 0; --n) {
     const std::string ip = r.text(kMaxLabel);
     const std::uint16_t port = r.u16();
-    auto address = parse_ip(ip, port);
+    auto address = make_address(ip, port);
     if (!r.ok() || !address.ok()) return malformed;
     into.links.standby_at.push_back(*address);
   }

@@ -29,7 +29,7 @@ std::string key_of(const std::string& key) { return "/" + key; }
 
 }  // namespace
 
-Result<TcpStore> TcpStore::connect(const Address& at, TimePoint deadline) {
+Result<TcpStore> TcpStore::connect(const SocketAddress& at, TimePoint deadline) {
   LONGSPAN_ASSIGN(Fd fd, connect_to(at, deadline));
   Writer w = query(Query::kValidate);
   w.u32(kValidationMagic);
@@ -38,9 +38,9 @@ Result<TcpStore> TcpStore::connect(const Address& at, TimePoint deadline) {
   w.u32(nonce);
   LONGSPAN_TRY(send_all(fd.get(), std::move(w).take(), deadline));
   auto pong = receive_exactly(fd.get(), 4, deadline);
-  if (!pong.ok()) return pong.status().with_context(fmt::format("{} does not answer as a TCPStore", at.text()));
+  if (!pong.ok()) return pong.status().with_context(fmt::format("{} does not answer as a TCPStore", at.to_string()));
   if (Reader(*pong).u32() != nonce) {
-    return Status(StatusCode::kInvalidArgument, fmt::format("{} is not a TCPStore of torch 2", at.text()));
+    return Status(StatusCode::kInvalidArgument, fmt::format("{} is not a TCPStore of torch 2", at.to_string()));
   }
   return TcpStore(std::move(fd));
 }

@@ -15,7 +15,7 @@ namespace longspan::bootstrap {
 class TcpStore {
  public:
   /// Connects and makes sure that a TCPStore answers. kInvalidArgument: something else listens there.
-  static Result<TcpStore> connect(const Address& at, TimePoint deadline);
+  static Result<TcpStore> connect(const SocketAddress& at, TimePoint deadline);
 
   Status set(const std::string& key, const std::string& value, TimePoint deadline);
   /// The value; nullopt when the key does not exist.

@@ -67,7 +67,7 @@ class Directory {
   };
 
   void accept_all() {
-    while (Fd fd = accept_from(listener_.get())) {
+    while (Fd fd = accept_next(listener_.get())) {
       clients_.push_back(Client{Stream::accepted(std::move(fd), guard_.get()), FrameReader(kMaxBody)});
       if (clients_.size() > kMaxClients) clients_.erase(clients_.begin());
     }
@@ -120,7 +120,7 @@ class ByUniqueId final : public MeetingPlace {
     return listener;
   }
 
-  Result<std::vector<Address>> find(TimePoint until) override {
+  Result<std::vector<SocketAddress>> find(TimePoint until) override {
     if (!link_.valid()) LONGSPAN_TRY(connect(until));
     auto text = ask(DirectoryMessage::kWhere, "", until);
     if (!text.ok()) {
@@ -138,14 +138,14 @@ class ByUniqueId final : public MeetingPlace {
 
   std::string describe() const override {
     return fmt::format("the unique id {:016x} made at {}", id_.nonce,
-                       id_.addresses.empty() ? std::string("?") : id_.addresses.front().text());
+                       id_.addresses.empty() ? std::string("?") : id_.addresses.front().to_string());
   }
 
  private:
   Status connect(TimePoint until) {
     Status last(StatusCode::kPeerLost, "the id holds no address");
     const auto share = (until - Clock::now()) / static_cast<int>(std::max<std::size_t>(1, id_.addresses.size()));
-    for (const Address& address : id_.addresses) {
+    for (const SocketAddress& address : id_.addresses) {
       auto fd = connect_to(address, std::min(until, Clock::now() + share));
       if (fd.ok()) {
         link_ = Stream::dialed(std::move(*fd), guard_.get(), {"id", "", fmt::format("{:016x}", id_.nonce), "", true});
@@ -202,10 +202,10 @@ UniqueId pack(const IdContents& contents) {
   w.u16(contents.port);
   w.u64(contents.nonce);
   std::string bytes = std::string(kIdMark, sizeof kIdMark) + std::move(w).take();
-  for (const Address& a : contents.addresses) {
+  for (const SocketAddress& a : contents.addresses) {
     const bool v6 = a.family() == AF_INET6;
-    const void* raw = v6 ? static_cast<const void*>(&reinterpret_cast<const sockaddr_in6*>(a.raw())->sin6_addr)
-                         : static_cast<const void*>(&reinterpret_cast<const sockaddr_in*>(a.raw())->sin_addr);
+    const void* raw = v6 ? static_cast<const void*>(&reinterpret_cast<const sockaddr_in6*>(a.get())->sin6_addr)
+                         : static_cast<const void*>(&reinterpret_cast<const sockaddr_in*>(a.get())->sin_addr);
     const std::size_t length = v6 ? 16 : 4;
     if (bytes.size() + 1 + length > UniqueId::kBytes) continue;
     bytes.push_back(static_cast<char>(length));
@@ -231,10 +231,10 @@ Result<IdContents> unpack(const UniqueId& id) {
   while (!left.empty() && left[0] != 0) {
     const auto length = static_cast<std::size_t>(static_cast<unsigned char>(left[0]));
     if ((length != 4 && length != 16) || left.size() < 1 + length) return malformed;
-    auto address = parse_ip(length == 4 ? "0.0.0.0" : "::", contents.port);
+    auto address = make_address(length == 4 ? "0.0.0.0" : "::", contents.port);
     if (!address.ok()) return malformed;
-    void* raw = length == 4 ? static_cast<void*>(&reinterpret_cast<sockaddr_in*>(address->raw())->sin_addr)
-                            : static_cast<void*>(&reinterpret_cast<sockaddr_in6*>(address->raw())->sin6_addr);
+    void* raw = length == 4 ? static_cast<void*>(&reinterpret_cast<sockaddr_in*>(address->get())->sin_addr)
+                            : static_cast<void*>(&reinterpret_cast<sockaddr_in6*>(address->get())->sin6_addr);
     std::memcpy(raw, left.data() + 1, length);
     contents.addresses.push_back(*address);
     left.remove_prefix(1 + length);

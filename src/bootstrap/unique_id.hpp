@@ -14,7 +14,7 @@ namespace longspan::bootstrap {
 struct IdContents {
   std::uint64_t nonce = 0;
   std::uint16_t port = 0;
-  std::vector<Address> addresses;  ///< as many as fit, likeliest first
+  std::vector<SocketAddress> addresses;  ///< as many as fit, likeliest first
 };
 
 UniqueId pack(const IdContents& contents);

@@ -61,7 +61,7 @@ Status take_log_level(Options& options, const std::string& text) {
 
 Status take_ports(Options& options, const std::string& text) {
   if (options.ports) return {};
-  LONGSPAN_ASSIGN(const bootstrap::PortRange range, bootstrap::parse_port_range(text));
+  LONGSPAN_ASSIGN(const PortRange range, bootstrap::parse_port_range(text));
   options.ports = {range.first, range.last};
   return {};
 }

@@ -30,12 +30,12 @@ void read_id(std::string_view bytes) {
 
 /// A store that answers the first question rightly, and then says `answers`.
 void ask_store(std::string_view answers) {
-  static const Address place = unix_address("longspan-fuzz-" + std::to_string(random_number()));
-  static const Fd listener = listen_on(place).value();
+  static const SocketAddress place = unix_address("longspan-fuzz-" + std::to_string(random_number()));
+  static const Fd listener = listen_at(place).value();
   const TimePoint deadline = Clock::now() + std::chrono::seconds(2);
   std::thread server([answers, deadline] {
     if (!wait_ready(listener.get(), 1 /* POLLIN */, deadline)) return;
-    const Fd client = accept_from(listener.get());
+    const Fd client = accept_next(listener.get());
     const auto greeting = receive_exactly(client.get(), 10, deadline);
     if (!greeting.ok()) return;
     (void)send_all(client.get(), std::string_view(*greeting).substr(6), deadline);

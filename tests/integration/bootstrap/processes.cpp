@@ -82,7 +82,7 @@ std::string lacks(const std::string& text, std::initializer_list<std::string> pa
   return "";
 }
 
-int free_port() { return local_address(listen_on_port(0).value().get()).port(); }
+int free_port() { return local_address(listen_everywhere({}).value().get()).port(); }
 
 LaunchInfo launch(int rank, int size, int port) {
   LaunchInfo info;

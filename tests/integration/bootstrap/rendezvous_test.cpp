@@ -90,7 +90,7 @@ TEST_CASE("a wrong MASTER_ADDR is an error that says why, within the deadline") 
     expected = {"'no-such-host.invalid'"};  // cannot be resolved, or no name server answered
   }
   SECTION("nobody answers there") {
-    mute = listen_on_port(0).value();
+    mute = listen_everywhere({}).value();
     r.launch.master_port = local_address(mute.get()).port();
     expected = {"did not answer as a rank 0 of longspan does"};
   }
@@ -151,7 +151,7 @@ TEST_CASE("strangers that connect and send garbage disturb nobody") {
   Ranks ranks;
   ranks.start(0, [&](int rank, const auto& say) { meet(request(rank, 2, port, seconds(10)), say); });
   std::vector<Fd> strangers;
-  const auto address = *parse_ip("127.0.0.1", static_cast<std::uint16_t>(port));
+  const auto address = *make_address("127.0.0.1", static_cast<std::uint16_t>(port));
   const std::vector<std::string> words = {
       "", "GET / HTTP/1.1\r\n\r\n", std::string(100000, '\xff'), std::string("LSPN\1\0\1\0\xff\xff\xff\x7f", 12),
       std::string("LSPN\1\0\1\0\4\0\0\0\xff\xff\xff\xff", 16), "LSP", std::string("LSPN\1\0\4\0\0\0\0\0", 12)};

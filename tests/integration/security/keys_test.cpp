@@ -98,7 +98,7 @@ TEST_CASE("strangers at rank 0's port keep nobody from meeting") {
     ::poll(&wait, 1, 20'000);
     meet(rank, 2, port, kKey, say);
   });
-  const auto address = parse_ip("127.0.0.1", static_cast<std::uint16_t>(port)).value();
+  const auto address = make_address("127.0.0.1", static_cast<std::uint16_t>(port)).value();
   std::vector<Fd> callers;
   std::string hello = "LSPN";
   hello.resize(60, '\xff');

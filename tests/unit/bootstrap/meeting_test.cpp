@@ -26,19 +26,19 @@ class ScriptedStore {
  public:
   using Script = std::vector<std::pair<std::string, std::string>>;
   explicit ScriptedStore(Script script)
-      : listener_(listen_on_port(0).value()), thread_([this, script = std::move(script)] { play(script); }) {}
+      : listener_(listen_everywhere({}).value()), thread_([this, script = std::move(script)] { play(script); }) {}
   ~ScriptedStore() { finish(); }
   void finish() {
     if (thread_.joinable()) thread_.join();
   }
-  Address address() const { return *parse_ip("127.0.0.1", local_address(listener_.get()).port()); }
+  SocketAddress address() const { return *make_address("127.0.0.1", local_address(listener_.get()).port()); }
   std::string heard() const { return heard_; }  ///< after finish()
 
  private:
   void play(const Script& script) {
     const TimePoint until = Clock::now() + seconds(10);
     if (!wait_ready(listener_.get(), POLLIN, until)) return;
-    const Fd peer = accept_from(listener_.get());
+    const Fd peer = accept_next(listener_.get());
     std::uint32_t nonce = 0;
     for (const auto& [expected, answer] : script) {
       auto got = receive_exactly(peer.get(), expected.size(), until);
@@ -108,10 +108,10 @@ TEST_CASE("what is not a store is told from one, and a lying store harms nobody"
 }
 
 TEST_CASE("published addresses are read back, and nothing else is") {
-  const auto text = published_addresses(1234, {*parse_ip("10.1.2.3", 0)});
+  const auto text = published_addresses(1234, {*make_address("10.1.2.3", 0)});
   const auto back = parse_published(text);
   REQUIRE(back.ok());
-  CHECK(back->front().text() == "10.1.2.3:1234");
+  CHECK(back->front().to_string() == "10.1.2.3:1234");
   for (const char* bad : {"", "longspan-1", "longspan-1 0 1.2.3.4", "longspan-1 70000 1.2.3.4", "longspan-1 12 host", "other 12 1.2.3.4"}) {
     CHECK_FALSE(parse_published(bad).ok());
   }
@@ -122,14 +122,14 @@ TEST_CASE("a unique id holds the addresses that fit, and damage is noticed") {
   IdContents contents;
   contents.nonce = 0x123456789abcdef0;
   contents.port = 999;
-  for (const char* ip : {"10.0.0.1", "fd00::1", "192.168.7.7", "127.0.0.1", "::1"}) contents.addresses.push_back(*parse_ip(ip, 999));
+  for (const char* ip : {"10.0.0.1", "fd00::1", "192.168.7.7", "127.0.0.1", "::1"}) contents.addresses.push_back(*make_address(ip, 999));
   const UniqueId id = pack(contents);
   const auto back = unpack(id);
   REQUIRE(back.ok());
   CHECK(back->nonce == contents.nonce);
   REQUIRE(back->addresses.size() == 5);
-  CHECK(back->addresses[1].text() == "[fd00::1]:999");
-  for (int i = 0; i < 20; ++i) contents.addresses.push_back(*parse_ip("fd00::2", 999));
+  CHECK(back->addresses[1].to_string() == "[fd00::1]:999");
+  for (int i = 0; i < 20; ++i) contents.addresses.push_back(*make_address("fd00::2", 999));
   CHECK(unpack(pack(contents))->addresses.size() > 5);
   CHECK_FALSE(unpack(UniqueId{}).ok());
   CHECK(rc::check([](const std::vector<char>& noise) {
@@ -146,7 +146,7 @@ TEST_CASE("ranks are listed briefly") {
 }
 
 TEST_CASE("rank 0 listens within its ports, and publishes the address that others dial") {
-  const std::uint16_t first = local_address(listen_on_port(0).value().get()).port();
+  const std::uint16_t first = local_address(listen_everywhere({}).value().get()).port();
   const std::string path = "/tmp/longspan-meeting-" + std::to_string(::getpid());
   const PortRange ports{first, static_cast<std::uint16_t>(std::min(65535, first + 50))};
   std::vector<Fd> listeners;
