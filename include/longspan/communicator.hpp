@@ -21,7 +21,12 @@ namespace runtime {
 class CommunicatorImpl;
 }
 
-/// Where an operation is ordered: nullptr is the host (it starts at once). Accelerator streams come with their transport.
+/// Where an operation is ordered. nullptr is the host: it starts at once. A CUstream (cudaStream_t): it starts when what is
+/// before it in the stream is done, and what comes after it there waits for the result; the blocking forms then return
+/// as soon as it has its place in the stream, and a failure is in `Communicator::error` (the stream goes on all the same).
+/// Collectives only; a stream that captures a graph is refused.
+///
+/// Buffers of collectives may be device memory (CUDA), each side of each rank as it likes, with or without a stream.
 using Stream = void*;
 
 /// Any rank may be the sender.

@@ -2,6 +2,10 @@
 
 namespace longspan::executor {
 
+bool writes_output(const Step& step) noexcept {
+  return step.kind != StepKind::kSend && !step.signal && step.dst.buffer == BufferKind::kOut;
+}
+
 CompiledPlan::CompiledPlan(std::shared_ptr<const Plan> plan) : plan_(std::move(plan)) {
   const Schedule& schedule = plan_->schedule;
   const std::size_t steps = schedule.steps.size();
@@ -31,9 +35,14 @@ CompiledPlan::CompiledPlan(std::shared_ptr<const Plan> plan) : plan_(std::move(p
                         operands(step)[0].slice.buffer == BufferKind::kScratch;
     trails_.push_back(trails);
     answering_steps_ += trails ? 0 : 1;
+    bool reads_input = false;
     for (const Operand& operand : operands(step)) {
+      reads_input = reads_input || (operand.slice.buffer == BufferKind::kIn && !step.signal);
       if (operand.from_recv >= 0) ++view_readers_[static_cast<std::size_t>(operand.from_recv)];
     }
+    reads_input_.push_back(reads_input);
+    input_readers_ += reads_input ? 1 : 0;
+    output_writers_ += writes_output(step) ? 1 : 0;
   }
 }
 

@@ -9,6 +9,8 @@
 
 namespace longspan::executor {
 
+bool writes_output(const Step& step) noexcept;
+
 /// A rank's plan in the form that runs: who waits for whom, turned around. Immutable; shared by all its executions.
 class CompiledPlan {
  public:
@@ -33,6 +35,10 @@ class CompiledPlan {
   bool host_only() const noexcept { return host_only_; }
   /// How many later operands read what this recv brings; its peer view is released after the last.
   std::uint32_t view_readers(std::uint32_t recv) const { return view_readers_[recv]; }
+  /// The step reads the caller's input. / How many steps do; how many write the output.
+  bool reads_input(std::uint32_t id) const { return reads_input_[id]; }
+  std::uint32_t input_readers() const noexcept { return input_readers_; }
+  std::uint32_t output_writers() const noexcept { return output_writers_; }
 
  private:
   std::shared_ptr<const Plan> plan_;  // the planner remembers it too
@@ -41,6 +47,9 @@ class CompiledPlan {
   std::vector<std::uint32_t> predecessors_;
   std::vector<std::uint32_t> view_readers_;
   std::vector<bool> trails_;
+  std::vector<bool> reads_input_;
+  std::uint32_t input_readers_ = 0;
+  std::uint32_t output_writers_ = 0;
   std::uint32_t answering_steps_ = 0;
   bool host_only_ = true;
 };

@@ -47,6 +47,8 @@ Status Execution::start(const Call& call, std::span<spi::Channel* const> channel
   left_to_answer_ = 0;
   ready_.clear();
   ready_head_ = 0;
+  failure_ = {};
+  LONGSPAN_TRY(stage());
   if (const std::size_t bytes = lay_out_scratch(); scratch_.size() < bytes) {
     scratch_ = ScratchPool::Block();
     LONGSPAN_ASSIGN(scratch_, pool.take(bytes));
@@ -115,14 +117,19 @@ void Execution::admit(std::uint32_t slot_index) {
   if (steps == 0) return;
   ++running_;
   left_to_answer_ += plan_->answering_steps();
+  slot.unwritten = plan_->output_writers();
+  const std::uint32_t moves = (staged_in_.active() ? 1U : 0U) + (staged_out_.active() ? 1U : 0U);
+  slot.left += moves;
+  left_to_answer_ += moves;
   for (std::uint32_t id = 0; id < steps; ++id) {
     Instance& made = instance(slot_index, id);
-    made.pending = plan_->predecessors(id);
+    made.pending = plan_->predecessors(id) + (staged_in_.active() && plan_->reads_input(id) ? 1 : 0);
     made.view_readers = plan_->view_readers(id);
     made.view = nullptr;
     made.state = State::kWaiting;
     if (made.pending == 0) ready_.push_back(&made);
   }
+  if (staged_in_.active()) bring_down(slot_index);
 }
 
 void Execution::drain() {
@@ -140,6 +147,16 @@ Execution::Bytes Execution::locate(const Slice& slice, const Slot& slot, std::ui
   };
   if (slice.buffer != BufferKind::kScratch) {
     const BlockBuffer& buffer = slice.buffer == BufferKind::kIn ? call_.in : call_.out;
+    const Staging& staged = slice.buffer == BufferKind::kIn ? staged_in_ : staged_out_;
+    if (staged.active()) {
+      if (slice.blocks > 1) {
+        const std::uint32_t last = slice.block + slice.blocks - 1;
+        return Bytes{staged.at(slot_index, slot.chunk, slice.block, 0),
+                     (buffer.offset(last) + buffer.count(last) - buffer.offset(slice.block)) * element_size_};
+      }
+      const ElementRange r = range(slice, buffer);
+      return Bytes{staged.at(slot_index, slot.chunk, slice.block, r.offset), r.length * element_size_};
+    }
     std::byte* block = buffer.base + buffer.offset(slice.block) * element_size_;
     if (slice.blocks > 1) {
       const std::uint32_t last = slice.block + slice.blocks - 1;
@@ -260,8 +277,14 @@ void Execution::finish(Instance& instance_done) {
     if (--waiting.pending == 0) ready_.push_back(&waiting);
   }
   if (!plan_->trails(instance_done.step)) --left_to_answer_;
-  Slot& slot = slots_[slot_index];
-  if (--slot.left > 0) return;
+  if (staged_out_.active() && writes_output(plan_->step(instance_done.step)) && --slots_[slot_index].unwritten == 0) {
+    bring_up(slot_index);
+  }
+  part_done(slot_index);
+}
+
+void Execution::part_done(std::uint32_t slot_index) {
+  if (--slots_[slot_index].left > 0) return;
   --running_;
   if (next_chunk_ < chunks_) admit(slot_index);
 }
@@ -283,6 +306,13 @@ Execution::Waiting Execution::waiting_for() const {
 }
 
 void Execution::reset() {
+  // Nobody may be given memory that a device still writes to or reads from.
+  for (const Staging* staged : {&staged_in_, &staged_out_}) {
+    if (copies_ > 0 && staged->active()) staged->copier().abandon(this);
+  }
+  copies_ = 0;
+  staged_in_.end();
+  staged_out_.end();
   scratch_ = ScratchPool::Block();
   next_chunk_ = chunks_;
   running_ = 0;

@@ -6,24 +6,15 @@
 #include <span>
 #include <vector>
 
+#include "executor/block_buffer.hpp"
 #include "executor/compiled_plan.hpp"
 #include "executor/scratch_pool.hpp"
+#include "executor/staging.hpp"
 #include "longspan/spi/transport.hpp"
 #include "longspan/status.hpp"
 #include "longspan/types.hpp"
 
 namespace longspan::executor {
-
-/// One user buffer as blocks: block b starts at element offset(b) and has count(b) elements.
-struct BlockBuffer {
-  std::byte* base = nullptr;
-  std::size_t uniform = 0;            ///< elements of every block, unless `counts` is set
-  std::span<const std::size_t> counts;   ///< elements of each block
-  std::span<const std::size_t> offsets;  ///< first element of each block
-
-  std::size_t count(std::uint32_t block) const { return counts.empty() ? uniform : counts[block]; }
-  std::size_t offset(std::uint32_t block) const { return offsets.empty() ? uniform * block : offsets[block]; }
-};
 
 /// What one call asks for. Buffers must stay until the execution is done.
 struct Call {
@@ -34,6 +25,9 @@ struct Call {
   std::uint64_t comm = 0;
   std::uint32_t seq = 0;
   std::uint64_t digest = 0;
+  device::Copier* in_copier = nullptr;   ///< where `in` is device memory
+  device::Copier* out_copier = nullptr;  ///< where `out` is
+  double in_factor = 1;  ///< what the input is multiplied with once it was brought down; not 1 only where `in` is staged
 };
 
 /// Runs one rank's plan once: admits chunks into slots, starts each step as soon as what it needs is there. A chunk that
@@ -54,6 +48,13 @@ class Execution {
   /// The step behind `context` (of a kSend or kRecv completion) is finished.
   static Execution* of(void* context) noexcept { return static_cast<Instance*>(context)->owner; }
   void completed(const spi::Completion& completion);
+  /// The same of a transfer between device and host: `token` is what its Copier told, or says what it would have told.
+  static Execution* of(const device::Token& token) noexcept { return static_cast<Execution*>(token.owner); }
+  void copied(const device::Token& token);
+  /// Why it cannot go on, though no message failed: a device did. Its owner ends it.
+  const Status& failure() const noexcept { return failure_; }
+  /// Moves between device and host are under way.
+  bool copies() const noexcept { return copies_ > 0; }
 
   /// Whatever the owner wants to find again from a completion.
   void* owner = nullptr;
@@ -88,7 +89,8 @@ class Execution {
   };
   struct Slot {
     std::uint32_t chunk = 0;
-    std::uint32_t left = 0;  // steps not done
+    std::uint32_t left = 0;    // steps not done, and moves
+    std::uint32_t unwritten = 0;  // steps not done that write the output; then it goes up
   };
   struct Bytes {
     std::byte* data = nullptr;
@@ -96,6 +98,11 @@ class Execution {
   };
 
   void admit(std::uint32_t slot);
+  void bring_down(std::uint32_t slot);
+  void bring_up(std::uint32_t slot);
+  void input_is_down(std::uint32_t slot);
+  void part_done(std::uint32_t slot);
+  Status stage();
   void drain();
   void issue(Instance& instance);
   void finish(Instance& instance);
@@ -127,6 +134,9 @@ class Execution {
   std::vector<Instance*> ready_;  // a queue: [ready_head_, size)
   std::size_t ready_head_ = 0;
   bool draining_ = false;
+  Staging staged_in_, staged_out_;
+  std::uint32_t copies_ = 0;
+  Status failure_;
   ScratchPool::Block scratch_;
   std::size_t scratch_per_slot_ = 0;
   // What scratch was last laid out for; uniform blocks only.

@@ -97,7 +97,10 @@ CollectiveCall uniform(Collective kind, const void* in, void* out, std::size_t c
 
 }  // namespace
 
-Status Communicator::run(const CollectiveCall& call) { return settle(Work(impl_->start(call, g_group_depth == 0))); }
+Status Communicator::run(const CollectiveCall& call) {
+  if (call.stream == nullptr) return settle(Work(impl_->start(call, g_group_depth == 0)));
+  return Work(impl_->start(call, false)).status();  // the stream waits for it, the host need not
+}
 
 Status Communicator::all_reduce(const void* in, void* out, std::size_t count, DataType type, ReduceOp op, Stream stream) {
   CollectiveCall call = uniform(Collective::kAllReduce, in, out, count, type, stream);

@@ -23,12 +23,6 @@ std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
   return hash * 0xff51afd7ed558ccdULL;
 }
 
-std::size_t extent_of(std::span<const std::size_t> counts, std::span<const std::size_t> offsets) {
-  std::size_t end = 0;
-  for (std::size_t i = 0; i < counts.size(); ++i) end = std::max(end, (offsets.empty() ? end : offsets[i]) + counts[i]);
-  return end;
-}
-
 /// Offsets that lay blocks of these lengths one after the other.
 std::vector<std::size_t> packed(std::span<const std::size_t> counts) {
   std::vector<std::size_t> offsets(counts.size());
@@ -41,6 +35,12 @@ std::vector<std::size_t> packed(std::span<const std::size_t> counts) {
 }
 
 }  // namespace
+
+std::size_t extent_of(std::span<const std::size_t> counts, std::span<const std::size_t> offsets) {
+  std::size_t end = 0;
+  for (std::size_t i = 0; i < counts.size(); ++i) end = std::max(end, (offsets.empty() ? end : offsets[i]) + counts[i]);
+  return end;
+}
 
 std::uint64_t child_id(std::uint64_t parent, std::uint32_t split, int color) {
   return mix(mix(parent, split), static_cast<std::uint64_t>(color)) & ~kPointToPointBit;
@@ -94,7 +94,6 @@ Status CommunicatorImpl::validate(const CollectiveCall& call) const {
                                    std::pair(call.in_offsets, "in_offsets"), std::pair(call.out_offsets, "out_offsets")}) {
     if (!list.empty() && list.size() != ranks) return bad(fmt::format("{} has {} entries for {} ranks", name, list.size(), ranks));
   }
-  if (call.stream != nullptr) return bad("streams need an accelerator transport, and this build has none; pass nullptr");
   const CollectiveShape shape = shape_of(call);
   const bool any = call.count > 0 || extent_of(call.in_counts, call.in_offsets) > 0 || extent_of(call.out_counts, call.out_offsets) > 0;
   if (any && call.in == nullptr && blocks_in(shape, size(), rank()) > 0 && (call.in_counts.empty() ? call.count > 0 : extent_of(call.in_counts, call.in_offsets) > 0)) {
@@ -111,30 +110,43 @@ std::shared_ptr<WorkState> CommunicatorImpl::start(const CollectiveCall& call, b
   work->comm = shared_from_this();
   work->call = call;
   if (refuse_child(*work)) return work;
+  work->in_place = device::place_of(call.in);
+  work->out_place = device::place_of(call.out);
+  if (call.stream != nullptr) {
+    start_in_stream(work);
+    return work;
+  }
   Domain::Lock lock = domain_->lock();
   set_deadline(*work, call.timeout);
-  Status status = follow_epoch(lock, work->deadline);
-  work->seq = next_seq_++;
-  if (!error_.ok()) status = error_;
-  const Prepared* before = known(call);
-  if (status.ok() && before == nullptr) status = validate(call);
-  const bool invalid = !status.ok();
-  if (status.ok()) {
-    active_.push_back(work);
-    status = size() == 1 ? run_alone(*work) : begin(*work, before);
-  }
-  if (!status.ok()) {
-    finish(*work, status);
-    // Ranks that did start would wait for us until their deadline; an argument error is ours to tell at once.
-    if (!invalid) report(status, rank());
-  } else if (work->execution != nullptr) {
-    settle(*work);
-  }
+  launch(lock, work);
   // Whoever calls and blocks drives until he has his answer, and no further.
   const bool left_alone = work->done.load(std::memory_order_relaxed) ? work->execution != nullptr : !blocking;
   if (left_alone) domain_->work_started(lock);
   domain_->run_deferred();
   return work;
+}
+
+void CommunicatorImpl::launch(Domain::Lock& lock, const std::shared_ptr<WorkState>& work) {
+  const CollectiveCall& call = work->call;
+  Status status = follow_epoch(lock, work->deadline);
+  work->seq = next_seq_++;
+  if (!error_.ok()) status = error_;
+  const Prepared* before = known(call);
+  if (status.ok() && before == nullptr) status = validate(call);
+  if (status.ok()) status = find_devices(*work);
+  const bool invalid = !status.ok();
+  if (status.ok()) {
+    active_.push_back(work);
+    if (size() > 1) status = begin(*work, before);
+    else if (!work->in_stream) status = run_alone(*work);
+  }
+  if (!status.ok()) {
+    finish(*work, status);
+    // Ranks that did start would wait for us until their deadline; an argument error is ours to tell at once.
+    if (!invalid) report(status, rank());
+  } else if (work->execution != nullptr && !work->in_stream) {
+    settle(*work);
+  }
 }
 
 std::size_t CommunicatorImpl::planning_epoch() {
@@ -192,7 +204,9 @@ Status CommunicatorImpl::run_alone(WorkState& work) {
     const auto offset = [&](std::span<const std::size_t> offsets) { return offsets.empty() ? 0 : offsets[0] * size_of(call.type); };
     const std::byte* in = static_cast<const std::byte*>(call.in) + offset(call.in_offsets);
     std::byte* out = static_cast<std::byte*>(call.out) + offset(call.out_offsets);
-    if (call.op == ReduceOp::kPremulSum && reduces(call.kind)) {
+    if (work.in_copier != nullptr || work.out_copier != nullptr) {
+      LONGSPAN_TRY(run_alone_on_device(work, out, in, bytes));
+    } else if (call.op == ReduceOp::kPremulSum && reduces(call.kind)) {
       reduce::scale(call.type, out, in, count, call.factor);
     } else if (in != out) {
       std::memmove(out, in, bytes);
@@ -237,7 +251,7 @@ executor::Call CommunicatorImpl::lay_out(WorkState& work) const {
 
 Prepared* CommunicatorImpl::slot_for(const CollectiveCall& call) {
   const bool listed = !call.in_counts.empty() || !call.out_counts.empty() || call.private_lengths;
-  if (listed || call.op == ReduceOp::kPremulSum || call.count == 0 || call.stream != nullptr) return nullptr;
+  if (listed || call.op == ReduceOp::kPremulSum || call.count == 0) return nullptr;
   return &prepared_[mix(call.count, static_cast<std::uint64_t>(call.kind)) % prepared_.size()];
 }
 
@@ -286,12 +300,10 @@ Status CommunicatorImpl::begin(WorkState& work, const Prepared* known) {
   work.entry = known->entry;
   LONGSPAN_TRY(connect(*work.entry, work.deadline));
   executor::Call run = lay_out(work);
-  run.digest = known->digest;
+  run.digest = work.digest = known->digest;
   const ReduceOp op = reduces(call.kind) ? call.op : ReduceOp::kSum;
   recent_calls_[work.seq % recent_calls_.size()] = {
       work.seq, {call.kind, known->count, call.type, op, has_root(call.kind) ? call.root : 0, work.entry, known->digest}};
-  if (call.op == ReduceOp::kPremulSum && reduces(call.kind)) LONGSPAN_TRY(premultiply(work, run));
-  if (call.kind == Collective::kAllToAll) LONGSPAN_TRY(set_aside(work, run));
   if (!early_digests_.empty()) check_early_digests(work, run.digest);
   auto& idle = work.entry->idle;
   if (idle.empty()) {
@@ -301,6 +313,19 @@ Status CommunicatorImpl::begin(WorkState& work, const Prepared* known) {
     idle.pop_back();
   }
   work.execution->owner = &work;
+  if (!work.in_stream) return run_prepared(work, run);
+  work.waiting_call = run;
+  return {};
+}
+
+Status CommunicatorImpl::run_prepared(WorkState& work, executor::Call run) {
+  run.in_copier = work.in_copier;
+  run.out_copier = work.out_copier;
+  if (work.call.op == ReduceOp::kPremulSum && reduces(work.call.kind)) {
+    if (run.in_copier != nullptr) run.in_factor = work.call.factor;
+    else LONGSPAN_TRY(premultiply(work, run));
+  }
+  if (work.call.kind == Collective::kAllToAll && run.in_copier == nullptr) LONGSPAN_TRY(set_aside(work, run));
   lease(work, work.entry->flows);
   return work.execution->start(run, work.entry->channels, domain_->scratch());
 }
@@ -409,6 +434,7 @@ std::shared_ptr<WorkState> CommunicatorImpl::start_send(const void* data, std::s
   Domain::Lock lock = domain_->lock();
   set_deadline(*work, {});
   Status status = error_;
+  if (status.ok()) status = refuse_device(data, "send");
   if (status.ok() && (peer < 0 || peer >= size() || peer == rank())) {
     status = Status(StatusCode::kInvalidArgument, fmt::format("send: peer {} must be another rank of 0 to {}", peer, size() - 1));
   }
@@ -433,6 +459,7 @@ std::shared_ptr<WorkState> CommunicatorImpl::start_recv(void* data, std::size_t 
   Domain::Lock lock = domain_->lock();
   set_deadline(*work, {});
   Status status = error_;
+  if (status.ok()) status = refuse_device(data, "recv");
   if (status.ok() && peer != kAnySource && (peer < 0 || peer >= size() || peer == rank())) {
     status = Status(StatusCode::kInvalidArgument, fmt::format("recv: peer {} must be another rank of 0 to {}, or kAnySource", peer, size() - 1));
   }
@@ -499,6 +526,9 @@ Result<PlanSummary> CommunicatorImpl::explain(const CollectiveShape& shape, std:
 }
 
 void CommunicatorImpl::settle(WorkState& work) {
+  if (const Status& failure = work.execution->failure(); !failure.ok()) {
+    return report(failure.with_context(fmt::format("{} #{} on {}", name_of(work.call.kind), work.seq, members_.cluster.describe(rank()))), rank());
+  }
   if (work.execution->done()) return finish(work, {});
   if (!work.execution->answered() || work.done.load(std::memory_order_relaxed)) return;
   domain_->trail_begins();
@@ -506,6 +536,7 @@ void CommunicatorImpl::settle(WorkState& work) {
 }
 
 void CommunicatorImpl::answer(WorkState& work, Status status) {
+  leave_stream(work);
   work.status = std::move(status);
   work.done.store(true, std::memory_order_release);
   for (const auto& callback : work.callbacks) callback(work.status);

@@ -35,6 +35,9 @@ std::uint64_t child_id(std::uint64_t parent, std::uint32_t split, int color);
 /// The same of a communicator of these ranks of the parent.
 std::uint64_t group_id(std::uint64_t parent, std::uint32_t tag, std::span<const int> ranks);
 
+/// Elements from the start of a buffer to the end of its last block.
+std::size_t extent_of(std::span<const std::size_t> counts, std::span<const std::size_t> offsets);
+
 /// A plan with what is needed to run it again: executions to reuse and the channels it uses.
 struct PlanEntry {
   std::shared_ptr<const executor::CompiledPlan> plan;  // shared with its executions
@@ -115,6 +118,10 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   std::size_t planning_epoch();
 
   // From the Domain, with its lock held:
+  static void on_copied(const device::Token& token);
+  /// The stream has come to `work`.
+  void on_stream(WorkState& work);
+  void on_device_failure(const Status& status);
   static void on_completion(spi::Completion& completion);
   void on_arrival(spi::Completion& completion);
   void on_broken(spi::PeerId peer, const Status& status);
@@ -161,6 +168,16 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   Result<Prepared> prepare(WorkState& work);
   Prepared* slot_for(const CollectiveCall& call);
   const Prepared* known(const CollectiveCall& call);
+  /// Checks and begins it; leaves a failure in it.
+  void launch(Domain::Lock& lock, const std::shared_ptr<WorkState>& work);
+  void start_in_stream(const std::shared_ptr<WorkState>& work);
+  void leave_stream(WorkState& work);
+  static Status refuse_device(const void* data, const char* operation);
+  Status find_devices(WorkState& work);
+  Status refuse_overlap(const WorkState& work) const;
+  /// Starts what `begin` has prepared.
+  Status run_prepared(WorkState& work, executor::Call run);
+  Status run_alone_on_device(WorkState& work, std::byte* out, const std::byte* in, std::size_t bytes);
   Status run_alone(WorkState& work);
   /// An all-to-all whose buffers overlap reads from a copy (see in_place_alias).
   Status set_aside(WorkState& work, executor::Call& call);

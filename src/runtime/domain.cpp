@@ -11,6 +11,7 @@
 #include "executor/execution.hpp"
 #include "longspan/spi/registry.hpp"
 #include "runtime/communicator_impl.hpp"
+#include "runtime/device_desk.hpp"
 #include "runtime/lease_desk.hpp"
 #include "runtime/open_transports.hpp"
 
@@ -174,7 +175,7 @@ void Domain::dispatch(spi::Completion& completion) {
   }
 }
 
-void Domain::poll_control(TimePoint now) {
+bool Domain::poll_control(TimePoint now) {
   bool any = false;
   for (Pollable* pollable : pollables_) {
     if (now < pollable->next_deadline()) continue;
@@ -182,6 +183,7 @@ void Domain::poll_control(TimePoint now) {
     any = true;
   }
   if (any) run_deferred();
+  return any;
 }
 
 TimePoint Domain::control_deadline() const {
@@ -240,12 +242,13 @@ bool Domain::drive_until(Lock& lock, const std::function<bool()>& done, TimePoin
       polls += any_free_ ? 1 : kPollsPerClock;
       if (polls % kPollsPerClock != 0) continue;
       const TimePoint now = Clock::now();
-      poll_control(now);
-      if (idle_since == TimePoint{}) idle_since = now;
+      const bool acted = poll_control(now);
       if (now >= deadline) {
         late = true;
         break;
       }
+      if (acted) continue;  // what it did may be what is waited for
+      if (idle_since == TimePoint{}) idle_since = now;
       if (now - idle_since < spin_time()) {
         if (polls >= yield_after_) offer_core(now);
         continue;
@@ -414,6 +417,14 @@ void Domain::set_leases(std::unique_ptr<LeaseDesk> desk) {
   if (early == early_.end()) return;
   for (const spi::Completion& completion : early->second) leases_->arrived(completion);
   early_.erase(early);
+}
+
+Result<DeviceDesk*> Domain::devices() {
+  if (devices_ == nullptr) {
+    LONGSPAN_ASSIGN(devices_, DeviceDesk::create(*this));
+    watch(devices_.get());
+  }
+  return devices_.get();
 }
 
 void Domain::forget(std::uint64_t comm) {

@@ -26,6 +26,7 @@
 namespace longspan::runtime {
 
 class CommunicatorImpl;
+class DeviceDesk;
 class LeaseDesk;
 
 /// A rank's transport, and how it is reached there; the address is empty where it is not open.
@@ -111,6 +112,8 @@ class Domain {
   /// From now on WAN links are leased; nullptr until then.
   void set_leases(std::unique_ptr<LeaseDesk> desk);
   LeaseDesk* leases() noexcept { return leases_.get(); }
+  /// Made at the first call that has device memory or a stream.
+  Result<DeviceDesk*> devices();
   void forget(std::uint64_t comm);
   void wake_waiters() { waiters_.notify_all(); }
   /// Work goes on although nobody waits for it any more, until as many have ended: the background thread sees to it
@@ -131,8 +134,8 @@ class Domain {
   void dispatch(spi::Completion& completion);
   void block(Lock& lock, TimePoint deadline);
   void wake_blocked();
-  /// Lets what is watched act when its deadline has come by `now`.
-  void poll_control(TimePoint now);
+  /// Lets what is watched act when its deadline has come by `now`; whether anything did.
+  bool poll_control(TimePoint now);
   TimePoint control_deadline() const;
   bool arm_all();
   void yield_to_contenders(Lock& lock);
@@ -181,6 +184,7 @@ class Domain {
   std::vector<std::function<void()>> deferred_;
   std::uint64_t channel_epoch_ = 1;
   std::array<spi::Completion, 64> completions_;
+  std::unique_ptr<DeviceDesk> devices_;
   Fd epoll_;
   Fd wake_;
 

@@ -63,7 +63,7 @@ void CommunicatorImpl::on_arrival(spi::Completion& completion) {
   if ((completion.id.comm & kPointToPointBit) != 0) return point_to_point_.arrived(source, completion);
   for (const auto& work : active_) {
     if (work->point_to_point || work->seq != completion.id.seq || work->execution == nullptr) continue;
-    if (work->execution->call().digest == completion.digest) return;
+    if (work->digest == completion.digest) return;
     report(Status(StatusCode::kMismatch,
                   fmt::format("{} #{}: {} and {} called it with different arguments (here: {})", name_of(work->call.kind),
                               work->seq, members_.cluster.describe(rank()), members_.cluster.describe(source), describe_call(*work))),
@@ -129,6 +129,10 @@ void CommunicatorImpl::check_deadlines(TimePoint now) {
       blamed = work->peer;
       text = fmt::format("{} {} {} (tag {}) did not finish within {} s", work->receives ? "receive" : "send",
                          work->receives ? "from" : "to", work->peer < 0 ? "any rank" : members_.cluster.describe(work->peer), work->tag, seconds);
+    } else if (work->entry_in_stream != 0) {
+      blamed = rank();
+      text = fmt::format("{} #{}: its stream did not come to it within {} s on {}; what is before it in the stream still runs",
+                         name_of(work->call.kind), work->seq, seconds, members_.cluster.describe(rank()));
     } else {
       const auto waiting = work->execution->waiting_for();
       std::string peers;

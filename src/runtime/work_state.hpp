@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "base/clock.hpp"
+#include "device/cuda/stream_gate.hpp"
+#include "device/device.hpp"
 #include "executor/execution.hpp"
 #include "longspan/communicator.hpp"
 #include "longspan/status.hpp"
@@ -31,9 +33,20 @@ struct WorkState {
   std::uint32_t seq = 0;
   CollectiveCall call;
   PlanEntry* entry = nullptr;
+  std::uint64_t digest = 0;
   std::unique_ptr<executor::Execution> execution;
   executor::ScratchPool::Block own_input;  // the input times this rank's factor, or a copy of it
   std::vector<std::size_t> in_counts, in_offsets, out_counts, out_offsets;
+
+  // Its buffers' memory, and who moves it where that is a device's.
+  device::Place in_place, out_place;
+  device::Copier* in_copier = nullptr;
+  device::Copier* out_copier = nullptr;
+  // A call that has its place in a stream.
+  bool in_stream = false;
+  std::uint64_t entry_in_stream = 0;  // until the stream has come to it
+  device::cuda::StreamGate::Ticket ticket;
+  executor::Call waiting_call;
 
   std::vector<LeasedFlow> leased;  // rates of WAN links, given back when it is finished
 

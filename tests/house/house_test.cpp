@@ -76,7 +76,7 @@ const std::map<std::string, std::set<std::string>> kAllowed{
     {"src/executor", {"spi", "base", "device", "reduce", "hwy"}},
     {"src/security", {"base"}},
     {"src/bootstrap", {"base", "security"}},
-    {"src/runtime", {"spi", "base", "security", "executor", "planner", "bootstrap", "topology"}},
+    {"src/runtime", {"spi", "base", "security", "device", "executor", "planner", "bootstrap", "topology"}},
     {"src/cli", {"spi", "base", "inventory", "topology", "planner", "schedule", "runtime"}},
     {"perf/lab", {"base", "topology"}},
     {"perf/harness", {}},

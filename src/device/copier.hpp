@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "longspan/status.hpp"
+
+namespace longspan::device {
+
+/// A contiguous piece of device memory, and its image in page-locked host memory.
+struct Move {
+  std::byte* host = nullptr;
+  std::byte* device = nullptr;
+  std::size_t bytes = 0;
+};
+
+class Copier;
+
+/// What has come to pass on a device. Of moves: `owner` and `what` as given to the Copier, and who moved. Of a stream that
+/// has come to a call: `entry`.
+struct Token {
+  void* owner = nullptr;
+  void* what = nullptr;
+  Copier* by = nullptr;
+  std::uint64_t entry = 0;
+};
+
+/// Moves bytes between one device's memory and host memory, both ways at once, without blocking. Used with the Domain's
+/// lock held; must outlive its memory.
+class Copier {
+ public:
+  virtual ~Copier() = default;
+  /// Page-locked host memory, kept for the next that asks (making it costs about as much as filling it).
+  virtual Result<std::span<std::byte>> take(std::size_t bytes) = 0;
+  virtual void give_back(std::span<std::byte> memory) noexcept = 0;
+  /// Starts the moves in that direction, in the order of the calls; the mailbox gets a token after the last byte.
+  virtual Status to_host(std::span<const Move> moves, void* owner, void* what) = 0;
+  virtual Status to_device(std::span<const Move> moves, void* owner, void* what) = 0;
+  /// One of its tokens was taken from the mailbox.
+  virtual void told() noexcept = 0;
+  virtual bool under_way() const noexcept = 0;
+  /// Between any two places, of the host or of devices; blocks until it is done.
+  virtual Status copy(void* to, const void* from, std::size_t bytes) = 0;
+  /// Waits for the moves under way (nothing else runs on the streams used here) and drops the tokens of `owner`.
+  virtual void abandon(const void* owner) noexcept = 0;
+  /// A failure of the device that no token will tell of; looked at now and then while moves are under way.
+  virtual Status health() = 0;
+};
+
+}  // namespace longspan::device

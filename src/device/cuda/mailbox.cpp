@@ -1,0 +1,52 @@
+#include "device/cuda/mailbox.hpp"
+
+#include <sys/eventfd.h>
+
+#include <cerrno>
+
+namespace longspan::device::cuda {
+
+Result<std::shared_ptr<DriverMailbox>> DriverMailbox::create() {
+  auto made = std::make_shared<DriverMailbox>();
+  made->bell_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!made->bell_) return system_error("eventfd for a device's mailbox", errno);
+  return made;
+}
+
+std::optional<Token> DriverMailbox::take() {
+  const std::lock_guard guard(mutex_);
+  if (arrived_.empty()) return std::nullopt;
+  const Token token = arrived_.front();
+  arrived_.pop_front();
+  if (arrived_.empty()) {
+    any_.store(false, std::memory_order_relaxed);
+    std::uint64_t rung = 0;
+    if (::read(bell_.get(), &rung, sizeof rung) < 0) errno = 0;  // not rung since: nothing to clear
+  }
+  return token;
+}
+
+std::size_t DriverMailbox::forget(const void* owner, const Copier* by) {
+  const std::lock_guard guard(mutex_);
+  return std::erase_if(arrived_, [&](const Token& each) { return each.owner == owner && each.by == by; });
+}
+
+// Runs on a thread of the driver, which no call of the driver may follow from.
+void DriverMailbox::deliver(void* raw) {
+  const std::unique_ptr<Letter> letter(static_cast<Letter*>(raw));
+  DriverMailbox& box = *letter->to;
+  const std::lock_guard guard(box.mutex_);
+  box.arrived_.push_back(letter->token);
+  box.any_.store(true, std::memory_order_release);
+  const std::uint64_t one = 1;
+  if (::write(box.bell_.get(), &one, sizeof one) < 0) errno = 0;  // full: it rings already
+}
+
+Status DriverMailbox::tell(const Driver& driver, Stream stream, const Token& token) {
+  auto letter = std::make_unique<Letter>(Letter{shared_from_this(), token});
+  LONGSPAN_TRY(driver.check(driver.host_function(stream, &deliver, letter.get()), "cuLaunchHostFunc"));
+  letter.release();  // deliver's now
+  return {};
+}
+
+}  // namespace longspan::device::cuda

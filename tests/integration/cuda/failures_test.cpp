@@ -1,0 +1,110 @@
+// What the driver refuses becomes an error that says so, on all ranks, and no stream is left waiting.
+#include "cases.hpp"
+#include "support/catch.hpp"
+
+namespace longspan {
+namespace {
+
+using test::Case;
+using test::Job;
+using test::Placing;
+
+bool ready() {
+  const std::string why = test::gpu::load();
+  if (!why.empty()) WARN("SKIP: " << why);
+  return why.empty() && test::gpu::is_double();
+}
+
+/// All ranks end with one error that names `call` and rank 0, where it was injected.
+std::string fails(const char* call, const char* says, int code, bool in_stream) {
+  Job job;
+  job.timeout = std::chrono::seconds(20);
+  const auto reports = test::run(job, [&](Communicator& comm) -> std::string {
+    if (auto problem = test::run_case(comm, Case{Collective::kAllReduce, 100'000}, Placing{}); !problem.empty()) return problem;
+    test::gpu::Stream stream(test::device_of(comm));
+    test::Call run(comm, Case{Collective::kAllReduce, 100'000}, Placing{true, comm.rank() == 0});
+    if (in_stream) run.call.stream = stream.get();
+    if (comm.rank() != 0) run.call.in = run.call.out;  // on the host: only rank 0 calls the driver
+    else test::gpu::inject(call, code, 0);
+    Status status = comm.start(run.call).wait();
+    if (stream.synchronize() != 0) return "the stream does not go on";
+    if (status.ok() && comm.rank() != 0) status = comm.barrier();  // its own result may have been there before
+    if (status.ok()) return "it did not fail";
+    if (std::string(status.message()).find(says) == std::string::npos) return status.to_string();
+    if (std::string(status.message()).find("rank 0") == std::string::npos) return "does not name rank 0: " + status.to_string();
+    return comm.error().ok() ? "the communicator goes on" : "";
+  });
+  const int left = test::gpu::pending_injections();
+  return left != 0 ? "the driver was not called" : test::first_problem(reports);
+}
+
+}  // namespace
+
+TEST_CASE("A refused copy is an error of the call, with the driver's name of it") {
+  if (!ready()) return;
+  CHECK(fails("cuMemcpyDtoHAsync_v2", "cuMemcpyDtoHAsync: CUDA_ERROR_ILLEGAL_ADDRESS (700)", 700, false) == "");
+  CHECK(fails("cuMemcpyHtoDAsync_v2", "cuMemcpyHtoDAsync: CUDA_ERROR_ILLEGAL_ADDRESS (700)", 700, false) == "");
+}
+
+TEST_CASE("A refused copy lets the stream go on") {
+  if (!ready()) return;
+  CHECK(fails("cuMemcpyDtoHAsync_v2", "cuMemcpyDtoHAsync: CUDA_ERROR_ILLEGAL_ADDRESS (700)", 700, true) == "");
+}
+
+TEST_CASE("A device that fails while it copies is noticed, although nobody tells") {
+  if (!ready()) return;
+  CHECK(fails("fault in cuMemcpyDtoHAsync", "cuStreamQuery: CUDA_ERROR_ILLEGAL_ADDRESS (700)", 1, false) == "");
+}
+
+TEST_CASE("Memory that cannot be locked is told in bytes") {
+  if (!ready()) return;
+  CHECK(test::first_problem(test::run(Job{}, [](Communicator& comm) -> std::string {
+          if (comm.rank() == 0) test::gpu::inject("cuMemHostAlloc", 2, 0);
+          test::Call run(comm, Case{Collective::kAllReduce, 100'000}, Placing{comm.rank() == 0, comm.rank() == 0});
+          const Status own = comm.run(run.call);
+          const Status status = comm.barrier();  // nobody leaves before all know
+          if (own.ok()) return "it did not fail";
+          const bool told = status.message().find("bytes of page-locked memory") != std::string_view::npos &&
+                            status.message().find("CUDA_ERROR_OUT_OF_MEMORY") != std::string_view::npos;
+          return told ? "" : status.to_string();
+        })) == "");
+}
+
+TEST_CASE("Overlapping device buffers of an alltoall are refused unless they are the same") {
+  if (!ready()) return;
+  CHECK(test::first_problem(test::run(Job{}, [](Communicator& comm) -> std::string {
+          test::gpu::Memory memory(test::device_of(comm), 4096);
+          const Status status = comm.all_to_all(memory.get(), static_cast<std::byte*>(memory.get()) + 64, 100, DataType::kInt32);
+          if (status.code() != StatusCode::kInvalidArgument) return status.to_string();
+          return test::run_case(comm, Case{Collective::kAllReduce, 100}, Placing{});  // an argument error ends nothing
+        })) == "");
+}
+
+TEST_CASE("Messages of device memory are refused, with what to do") {
+  if (!ready()) return;
+  CHECK(test::first_problem(test::run(Job{}, [](Communicator& comm) -> std::string {
+          test::gpu::Memory memory(test::device_of(comm), 64);
+          const Status sent = comm.send(memory.get(), 16, DataType::kInt32, 1 - comm.rank()).wait();
+          const Status got = comm.recv(memory.get(), 16, DataType::kInt32, 1 - comm.rank()).wait();
+          if (sent.code() != StatusCode::kUnsupported || got.code() != StatusCode::kUnsupported) return sent.to_string() + got.to_string();
+          return comm.barrier().to_string() == "ok" ? "" : "the communicator ended";
+        })) == "");
+}
+
+TEST_CASE("An abort lets streams go on, and a stream that comes late finds nothing to do") {
+  if (!ready()) return;
+  CHECK(test::first_problem(test::run(Job{}, [](Communicator& comm) -> std::string {
+          test::gpu::Stream stream(test::device_of(comm));
+          test::Call run(comm, Case{Collective::kAllReduce, 1000}, Placing{});
+          run.call.stream = stream.get();
+          stream.close_gate();
+          Work work = comm.start(run.call);
+          comm.abort("the test has seen enough");
+          const Status status = work.wait();
+          stream.open_gate();
+          if (stream.synchronize() != 0) return "the stream does not go on";
+          return status.code() == StatusCode::kAborted ? "" : status.to_string();
+        })) == "");
+}
+
+}  // namespace longspan
