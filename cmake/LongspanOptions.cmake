@@ -9,7 +9,7 @@ option(LONGSPAN_WERROR "Warnings are errors" OFF)
 option(LONGSPAN_WITH_TLS "Keys and encryption (LONGSPAN_KEY, LONGSPAN_ENCRYPT), where OpenSSL 3 is found" ON)
 option(LONGSPAN_FUZZ "Build the fuzz targets (clang only)" OFF)
 option(LONGSPAN_TORCH "Build the process group of PyTorch (torch must be installed in the Python that CMake finds)" OFF)
-option(LONGSPAN_PRECOMPILED "Parse common headers once (GCC; builds faster, but hides a forgotten include)" OFF)
+set(LONGSPAN_PRECOMPILED OFF CACHE STRING "Parse common headers once (builds faster, but hides a forgotten include): OFF, TESTS (test programs only), ON")
 set(LONGSPAN_SANITIZE "" CACHE STRING "Sanitizers, as given to -fsanitize=")
 
 set(CMAKE_CXX_STANDARD 20)
@@ -45,7 +45,7 @@ if(LONGSPAN_CCACHE)
   set(CMAKE_CXX_COMPILER_LAUNCHER "${LONGSPAN_CCACHE}")
   if(LONGSPAN_PRECOMPILED)  # ccache keeps what reads precompiled headers only when told so
     set(CMAKE_CXX_COMPILER_LAUNCHER "${CMAKE_COMMAND};-E;env;CCACHE_SLOPPINESS=pch_defines,time_macros;${LONGSPAN_CCACHE}")
-    add_compile_options($<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
+    add_compile_options($<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess> "$<$<CXX_COMPILER_ID:Clang>:SHELL:-Xclang -fno-pch-timestamp>")
   endif()
 endif()
 

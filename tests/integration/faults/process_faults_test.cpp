@@ -89,7 +89,7 @@ TEST_CASE("A rank that is killed in a collective is named by all others within t
 }
 
 TEST_CASE("A stopped rank is named within a second of the deadline, whoever it is") {
-  const std::size_t stopped = GENERATE(3, 0, 1);  // any, the one that decides, and the one that decides without it
+  const std::size_t stopped = GENERATE(3U, 0U, 1U);  // any, the one that decides, and the one that decides without it
   bool soon = false;
   for (int attempt = 0; attempt < 3 && !soon; ++attempt) {  // the machine may stall, but hardly each time
     const auto outcomes = run([stopped](Communicator& comm) {

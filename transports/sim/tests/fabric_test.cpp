@@ -70,7 +70,8 @@ class Rank {
 bool finish(Rank& a, Rank& b) {
   const TimePoint deadline = Clock::now() + 10s;
   while (a.open() + b.open() > 0 && Clock::now() < deadline) {
-    const bool moved = a.step() | b.step();
+    const bool first = a.step();
+    const bool moved = b.step() || first;
     if (!moved && a.arm()) b.arm();
   }
   return a.open() + b.open() == 0;

@@ -191,7 +191,7 @@ TEST_CASE("no more than the credit is sent ahead of receives", "[tcp]") {
   std::map<std::uint64_t, std::size_t> taken;
   Fragment fragment;
   while (outbox.next(1000, fragment)) taken[fragment.message->id.comm] += fragment.bytes;
-  for (const std::uint64_t comm : {1, 2}) {
+  for (const std::uint64_t comm : {1U, 2U}) {
     CHECK(taken[comm] <= 11'000);
     CHECK(taken[comm] >= 8'000);
   }

@@ -67,13 +67,13 @@ TEST_CASE("a connection that is reset or ends is replaced, wherever in the trans
   for (const Kind kind : {Kind::kReset, Kind::kEnd}) {
     for (const int lanes : {1, 3}) {
       // Before the HELLO, within it, within a header, within payloads small and large.
-      for (const std::size_t at : {0, 40, 80, 100, 137, 1000, 70'000, 1'000'000}) {
+      for (const std::size_t at : {0U, 40U, 80U, 100U, 137U, 1000U, 70'000U, 1'000'000U}) {
         CAPTURE(static_cast<int>(kind), lanes, at);
         Settings settings;
         settings.lanes = lanes;
         heals(settings, {{kind, 0, true, at}}, 1);
       }
-      for (const std::size_t at : {0, 30, 56, 57, 112}) {  // in what comes back: acknowledgements, credit
+      for (const std::size_t at : {0U, 30U, 56U, 57U, 112U}) {  // in what comes back: acknowledgements, credit
         CAPTURE(static_cast<int>(kind), lanes, at);
         Settings settings;
         settings.lanes = lanes;

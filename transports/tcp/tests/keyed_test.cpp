@@ -80,7 +80,7 @@ TEST_CASE("Under a key connections break and heal as without one", "[tcp][keyed]
   for (const Encryption encryption : {Encryption::kNone, Encryption::kAll}) {
     for (const Kind kind : {Kind::kReset, Kind::kEnd, Kind::kSwallow}) {
       // In the handshake, at its end, in small frames and in large ones.
-      for (const std::size_t at : {0, 100, 330, 500, 5000, 900'000}) {
+      for (const std::size_t at : {0U, 100U, 330U, 500U, 5000U, 900'000U}) {
         if (kind == Kind::kSwallow && at != 500 && at != 900'000) continue;  // each takes a second of silence
         CAPTURE(static_cast<int>(encryption), static_cast<int>(kind), at);
         TwoEnds ends(keyed(encryption));

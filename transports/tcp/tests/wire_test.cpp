@@ -81,7 +81,7 @@ TEST_CASE("the layout on the wire is fixed", "[tcp]") {
   wire::HelloHeader greeting;
   wire::encode(wire::Hello{}, greeting);
   CHECK(std::string(reinterpret_cast<const char*>(greeting.data()), 8) == "LONGSPAN");
-  for (const std::size_t bytes : {0, 1, 8, 80}) CHECK(wire::may_become_hello(std::span(greeting).first(bytes)));
+  for (const std::size_t bytes : {0U, 1U, 8U, 80U}) CHECK(wire::may_become_hello(std::span(greeting).first(bytes)));
   CHECK_FALSE(wire::may_become_hello(std::span(header).first(3)));
 }
 
