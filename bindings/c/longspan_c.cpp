@@ -63,8 +63,9 @@ longspan_status_t launch(longspan_comm_t comm, const CollectiveCall& call, longs
   });
 }
 
-longspan_status_t start(Collective kind, const void* in, void* out, size_t count, longspan_type_t type, longspan_op_t op, int root,
-                        longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work, double factor = 1) {
+longspan_status_t start(Collective kind, const void* in, void* out, size_t count, longspan_type_t type,
+                        longspan_op_t op, int root, longspan_comm_t comm, longspan_stream_t stream,
+                        longspan_work_t* work, double factor = 1) {
   if (!valid(type)) return refuse("unknown element type");
   if (!valid(op)) return refuse("unknown reduction");
   CollectiveCall call;
@@ -156,7 +157,8 @@ longspan_status_t longspan_unique_id(longspan_unique_id_t* id) {
   });
 }
 
-longspan_status_t longspan_init(const longspan_unique_id_t* id, int rank, int size, const longspan_options_t* options, longspan_comm_t* comm) {
+longspan_status_t longspan_init(const longspan_unique_id_t* id, int rank, int size, const longspan_options_t* options,
+                                longspan_comm_t* comm) {
   return guarded([&] {
     if (id == nullptr || comm == nullptr) return refuse("id and comm must not be NULL");
     longspan::UniqueId copy;
@@ -166,7 +168,8 @@ longspan_status_t longspan_init(const longspan_unique_id_t* id, int rank, int si
 }
 
 longspan_status_t longspan_init_from_environment(const longspan_options_t* options, longspan_comm_t* comm) {
-  return guarded([&] { return comm == nullptr ? refuse("comm is NULL") : keep(Communicator::create(options_of(options)), comm); });
+  return guarded(
+      [&] { return comm == nullptr ? refuse("comm is NULL") : keep(Communicator::create(options_of(options)), comm); });
 }
 
 longspan_status_t longspan_split(longspan_comm_t comm, int color, int key, longspan_comm_t* child) {
@@ -213,39 +216,50 @@ longspan_status_t longspan_size(longspan_comm_t comm, int* size) {
   });
 }
 
-longspan_status_t longspan_all_reduce(const void* in, void* out, size_t count, longspan_type_t type, longspan_op_t op, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
+longspan_status_t longspan_all_reduce(const void* in, void* out, size_t count, longspan_type_t type, longspan_op_t op,
+                                      longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
   return start(Collective::kAllReduce, in, out, count, type, op, 0, comm, stream, work);
 }
 
-longspan_status_t longspan_all_reduce_premul_sum(const void* in, void* out, size_t count, longspan_type_t type, double factor, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
+longspan_status_t longspan_all_reduce_premul_sum(const void* in, void* out, size_t count, longspan_type_t type,
+                                                 double factor, longspan_comm_t comm, longspan_stream_t stream,
+                                                 longspan_work_t* work) {
   return start(Collective::kAllReduce, in, out, count, type, LONGSPAN_PREMUL_SUM, 0, comm, stream, work, factor);
 }
 
-longspan_status_t longspan_all_gather(const void* in, void* out, size_t count, longspan_type_t type, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
+longspan_status_t longspan_all_gather(const void* in, void* out, size_t count, longspan_type_t type,
+                                      longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
   return start(Collective::kAllGather, in, out, count, type, LONGSPAN_SUM, 0, comm, stream, work);
 }
 
-longspan_status_t longspan_reduce_scatter(const void* in, void* out, size_t count, longspan_type_t type, longspan_op_t op, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
+longspan_status_t longspan_reduce_scatter(const void* in, void* out, size_t count, longspan_type_t type,
+                                          longspan_op_t op, longspan_comm_t comm, longspan_stream_t stream,
+                                          longspan_work_t* work) {
   return start(Collective::kReduceScatter, in, out, count, type, op, 0, comm, stream, work);
 }
 
-longspan_status_t longspan_broadcast(const void* in, void* out, size_t count, longspan_type_t type, int root, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
+longspan_status_t longspan_broadcast(const void* in, void* out, size_t count, longspan_type_t type, int root,
+                                     longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
   return start(Collective::kBroadcast, in, out, count, type, LONGSPAN_SUM, root, comm, stream, work);
 }
 
-longspan_status_t longspan_reduce(const void* in, void* out, size_t count, longspan_type_t type, longspan_op_t op, int root, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
+longspan_status_t longspan_reduce(const void* in, void* out, size_t count, longspan_type_t type, longspan_op_t op,
+                                  int root, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
   return start(Collective::kReduce, in, out, count, type, op, root, comm, stream, work);
 }
 
-longspan_status_t longspan_gather(const void* in, void* out, size_t count, longspan_type_t type, int root, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
+longspan_status_t longspan_gather(const void* in, void* out, size_t count, longspan_type_t type, int root,
+                                  longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
   return start(Collective::kGather, in, out, count, type, LONGSPAN_SUM, root, comm, stream, work);
 }
 
-longspan_status_t longspan_scatter(const void* in, void* out, size_t count, longspan_type_t type, int root, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
+longspan_status_t longspan_scatter(const void* in, void* out, size_t count, longspan_type_t type, int root,
+                                   longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
   return start(Collective::kScatter, in, out, count, type, LONGSPAN_SUM, root, comm, stream, work);
 }
 
-longspan_status_t longspan_all_to_all(const void* in, void* out, size_t count, longspan_type_t type, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
+longspan_status_t longspan_all_to_all(const void* in, void* out, size_t count, longspan_type_t type,
+                                      longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
   return start(Collective::kAllToAll, in, out, count, type, LONGSPAN_SUM, 0, comm, stream, work);
 }
 
@@ -253,8 +267,12 @@ longspan_status_t longspan_barrier(longspan_comm_t comm, longspan_stream_t strea
   return start(Collective::kBarrier, nullptr, nullptr, 0, LONGSPAN_UINT8, LONGSPAN_SUM, 0, comm, stream, work);
 }
 
-longspan_status_t longspan_all_gather_v(const void* in, void* out, const size_t* counts, const size_t* offsets, longspan_type_t type, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
-  if (comm == nullptr || counts == nullptr || !valid(type)) return refuse("all_gather_v: comm, counts or type is wrong");
+longspan_status_t longspan_all_gather_v(const void* in, void* out, const size_t* counts, const size_t* offsets,
+                                        longspan_type_t type, longspan_comm_t comm, longspan_stream_t stream,
+                                        longspan_work_t* work) {
+  if (comm == nullptr || counts == nullptr || !valid(type)) {
+    return refuse("all_gather_v: comm, counts or type is wrong");
+  }
   CollectiveCall call;
   call.kind = Collective::kAllGather;
   call.in = in;
@@ -266,8 +284,12 @@ longspan_status_t longspan_all_gather_v(const void* in, void* out, const size_t*
   return launch(comm, call, work);
 }
 
-longspan_status_t longspan_reduce_scatter_v(const void* in, void* out, const size_t* counts, longspan_type_t type, longspan_op_t op, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
-  if (comm == nullptr || counts == nullptr || !valid(type) || !valid(op)) return refuse("reduce_scatter_v: comm, counts, type or op is wrong");
+longspan_status_t longspan_reduce_scatter_v(const void* in, void* out, const size_t* counts, longspan_type_t type,
+                                            longspan_op_t op, longspan_comm_t comm, longspan_stream_t stream,
+                                            longspan_work_t* work) {
+  if (comm == nullptr || counts == nullptr || !valid(type) || !valid(op)) {
+    return refuse("reduce_scatter_v: comm, counts, type or op is wrong");
+  }
   CollectiveCall call;
   call.kind = Collective::kReduceScatter;
   call.in = in;
@@ -279,7 +301,9 @@ longspan_status_t longspan_reduce_scatter_v(const void* in, void* out, const siz
   return launch(comm, call, work);
 }
 
-longspan_status_t longspan_gather_v(const void* in, size_t count, void* out, const size_t* counts, const size_t* offsets, longspan_type_t type, int root, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
+longspan_status_t longspan_gather_v(const void* in, size_t count, void* out, const size_t* counts,
+                                    const size_t* offsets, longspan_type_t type, int root, longspan_comm_t comm,
+                                    longspan_stream_t stream, longspan_work_t* work) {
   if (comm == nullptr || !valid(type)) return refuse("gather_v: comm or type is wrong");
   CollectiveCall call;
   call.kind = Collective::kGather;
@@ -297,7 +321,9 @@ longspan_status_t longspan_gather_v(const void* in, size_t count, void* out, con
   return launch(comm, call, work);
 }
 
-longspan_status_t longspan_scatter_v(const void* in, const size_t* counts, const size_t* offsets, void* out, size_t count, longspan_type_t type, int root, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
+longspan_status_t longspan_scatter_v(const void* in, const size_t* counts, const size_t* offsets, void* out,
+                                     size_t count, longspan_type_t type, int root, longspan_comm_t comm,
+                                     longspan_stream_t stream, longspan_work_t* work) {
   if (comm == nullptr || !valid(type)) return refuse("scatter_v: comm or type is wrong");
   CollectiveCall call;
   call.kind = Collective::kScatter;
@@ -315,8 +341,12 @@ longspan_status_t longspan_scatter_v(const void* in, const size_t* counts, const
   return launch(comm, call, work);
 }
 
-longspan_status_t longspan_all_to_all_v(const void* in, const size_t* in_counts, const size_t* in_offsets, void* out, const size_t* out_counts, const size_t* out_offsets, longspan_type_t type, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
-  if (comm == nullptr || in_counts == nullptr || out_counts == nullptr || !valid(type)) return refuse("all_to_all_v: comm, counts or type is wrong");
+longspan_status_t longspan_all_to_all_v(const void* in, const size_t* in_counts, const size_t* in_offsets, void* out,
+                                        const size_t* out_counts, const size_t* out_offsets, longspan_type_t type,
+                                        longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
+  if (comm == nullptr || in_counts == nullptr || out_counts == nullptr || !valid(type)) {
+    return refuse("all_to_all_v: comm, counts or type is wrong");
+  }
   CollectiveCall call;
   call.kind = Collective::kAllToAll;
   call.private_lengths = true;
@@ -331,12 +361,16 @@ longspan_status_t longspan_all_to_all_v(const void* in, const size_t* in_counts,
   return launch(comm, call, work);
 }
 
-longspan_status_t longspan_send(const void* data, size_t count, longspan_type_t type, int peer, uint32_t tag, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
-  return message(comm, type, work, [&](Communicator& c) { return c.send(data, count, static_cast<DataType>(type), peer, tag, stream); });
+longspan_status_t longspan_send(const void* data, size_t count, longspan_type_t type, int peer, uint32_t tag,
+                                longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
+  return message(comm, type, work,
+                 [&](Communicator& c) { return c.send(data, count, static_cast<DataType>(type), peer, tag, stream); });
 }
 
-longspan_status_t longspan_recv(void* data, size_t count, longspan_type_t type, int peer, uint32_t tag, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
-  return message(comm, type, work, [&](Communicator& c) { return c.recv(data, count, static_cast<DataType>(type), peer, tag, stream); });
+longspan_status_t longspan_recv(void* data, size_t count, longspan_type_t type, int peer, uint32_t tag,
+                                longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
+  return message(comm, type, work,
+                 [&](Communicator& c) { return c.recv(data, count, static_cast<DataType>(type), peer, tag, stream); });
 }
 
 longspan_status_t longspan_group_start(void) {
@@ -403,7 +437,8 @@ longspan_status_t longspan_free(longspan_comm_t comm, void* data) {
   return with(comm, [&](Communicator& c) { return tell(c.free(data)); });
 }
 
-longspan_status_t longspan_link_stats(longspan_comm_t comm, longspan_link_stats_t* stats, size_t capacity, size_t* count) {
+longspan_status_t longspan_link_stats(longspan_comm_t comm, longspan_link_stats_t* stats, size_t capacity,
+                                      size_t* count) {
   return with(comm, [&](Communicator& c) {
     if (count == nullptr || (stats == nullptr && capacity > 0)) return refuse("stats or count is NULL");
     const std::vector<longspan::LinkStats> links = c.link_stats();

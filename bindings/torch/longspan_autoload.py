@@ -1,7 +1,8 @@
-"""What torch calls while it is imported (entry point "torch.backends"): init_process_group("longspan") then works without an import.
+"""What torch calls while it is imported (entry point "torch.backends"): init_process_group("longspan") then works
+without an import.
 
-A module of its own that imports nothing of longspan: whatever is wrong with the rest, a missing library or one built for
-another torch, is said when a process group is made, and `import torch` goes on.
+A module of its own that imports nothing of longspan: whatever is wrong with the rest, a missing library or one built
+for another torch, is said when a process group is made, and `import torch` goes on.
 """
 
 

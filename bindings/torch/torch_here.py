@@ -1,7 +1,8 @@
-"""Which torch this package is built for: the one that is installed beside it, also where pip builds in an environment of its own.
+"""Which torch this package is built for: the one that is installed beside it, also where pip builds in an environment
+of its own.
 
-Run as a program it prints the folder of torch's CMake files and its minor version; scikit-build-core asks it for the wheel's
-requirement, which names that minor.
+Run as a program it prints the folder of torch's CMake files and its minor version; scikit-build-core asks it for the
+wheel's requirement, which names that minor.
 """
 
 import importlib.util
@@ -23,7 +24,10 @@ def find():
         importlib.invalidate_caches()
         spec = importlib.util.find_spec("torch")
     if spec is None:
-        raise SystemExit(f"longspan's process group needs PyTorch in {sys.executable}, and is built for it: pip install torch, then try again")
+        raise SystemExit(
+            f"longspan's process group needs PyTorch in {sys.executable}, and is built for it: pip install torch, then "
+            f"try again"
+        )
     folder = os.path.dirname(spec.origin)
     with open(os.path.join(folder, "version.py"), encoding="utf-8") as file:
         version = re.search(r"""__version__ = ['"]([^'"]+)""", file.read()).group(1)

@@ -12,6 +12,7 @@ import os
 
 import torch
 import torch.distributed as dist
+from torch.distributed.constants import default_pg_timeout
 
 from ._versions import check_torch
 
@@ -27,8 +28,8 @@ BACKEND = "longspan"
 class Options(_C.Options):
     """Settings of a process group; what is not given comes from the environment (LONGSPAN_*), then from defaults.
 
-    topology: file; topology_text: its text instead; host: which [[host]] of it this rank is on; algorithm, transports, nics,
-    key, key_file, advertise, log_level: as the variables of the same names.
+    topology: file; topology_text: its text instead; host: which [[host]] of it this rank is on; algorithm, transports,
+    nics, key, key_file, advertise, log_level: as the variables of the same names.
     """
 
     def __init__(self, **settings):
@@ -64,8 +65,9 @@ def links(group=None):
 
 
 def init_from_launcher(**settings):
-    """`init_process_group("longspan", **settings)` under torchrun, mpirun or srun: RANK, WORLD_SIZE and the rest are set from what
-    the launcher says. Open MPI and MPICH do not say where rank 0 is: pass them `-x MASTER_ADDR=... -x MASTER_PORT=...`."""
+    """`init_process_group("longspan", **settings)` under torchrun, mpirun or srun: RANK, WORLD_SIZE and the rest are
+    set from what the launcher says. Open MPI and MPICH do not say where rank 0 is: pass them
+    `-x MASTER_ADDR=... -x MASTER_PORT=...`."""
     from . import launchers
 
     os.environ.update(launchers.environment())
@@ -75,7 +77,9 @@ def init_from_launcher(**settings):
 def _create(seat, options):
     if options is not None and not isinstance(options, _C.Options):
         options = None  # another backend's, or none: torch passes what the default group was given
-    return _C.create_backend(seat, options)
+    # torch always passes a timeout: its default where it was given none.
+    own_timeout = bool(os.environ.get("LONGSPAN_TIMEOUT")) and seat.timeout == default_pg_timeout
+    return _C.create_backend(seat, options, timeout_from_environment=own_timeout)
 
 
 def _register():

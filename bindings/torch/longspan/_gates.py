@@ -1,7 +1,7 @@
 """Calls of torch.distributed that ask for other backends by name, widened to longspan's groups.
 
-Each is replaced by a function that serves longspan's backends and leaves all others to torch's own. `install` may be called any
-number of times.
+Each is replaced by a function that serves longspan's backends and leaves all others to torch's own. `install` may be
+called any number of times.
 """
 
 import functools
@@ -22,7 +22,9 @@ def unwrapped(backend):
 def backends_by_device(group):
     if not isinstance(group, dist.ProcessGroup):
         return {}  # torch's own function says what is wrong
-    return {torch.device(device).type: unwrapped(group._get_backend(torch.device(device))) for device in group._device_types}
+    return {
+        torch.device(device).type: unwrapped(group._get_backend(torch.device(device))) for device in group._device_types
+    }
 
 
 def _monitored_barrier(torchs, kind):

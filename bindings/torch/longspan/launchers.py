@@ -26,7 +26,8 @@ def first_host(node_list):
 
 
 def environment(variables=None):
-    """{"RANK": ..., "WORLD_SIZE": ..., ...} by the launcher that set both of its variables; torchrun's names come first."""
+    """{"RANK": ..., "WORLD_SIZE": ..., ...} by the launcher that set both of its variables; torchrun's names come
+    first."""
     variables = os.environ if variables is None else variables
     for launcher, names in _NAMES.items():
         if names[0] not in variables or names[1] not in variables:
@@ -50,11 +51,11 @@ def environment(variables=None):
         missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in found]
         if missing:
             raise ValueError(
-                f"longspan: {launcher} started rank {found['RANK']} of {found['WORLD_SIZE']}, but not where rank 0 is: set "
-                f"{' and '.join(missing)} for all ranks (mpirun: -x MASTER_ADDR=HOST -x MASTER_PORT=PORT)"
+                f"longspan: {launcher} started rank {found['RANK']} of {found['WORLD_SIZE']}, but not where rank 0 is: "
+                f"set {' and '.join(missing)} for all ranks (mpirun: -x MASTER_ADDR=HOST -x MASTER_PORT=PORT)"
             )
         return found
     raise ValueError(
-        "longspan: no launcher's variables here (RANK and WORLD_SIZE, OMPI_COMM_WORLD_*, PMI_*, SLURM_PROCID): start this "
-        "program with torchrun, mpirun or srun"
+        "longspan: no launcher's variables here (RANK and WORLD_SIZE, OMPI_COMM_WORLD_*, PMI_*, SLURM_PROCID): start "
+        "this program with torchrun, mpirun or srun"
     )

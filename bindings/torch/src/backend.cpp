@@ -13,7 +13,8 @@
 namespace longspan::torch_binding {
 namespace {
 
-constexpr std::chrono::milliseconds kLongestTimeout = std::chrono::hours(24 * 3650);  // in nanoseconds it must not overflow
+constexpr std::chrono::milliseconds kLongestTimeout =
+    std::chrono::hours(24 * 3650);  // in nanoseconds it must not overflow
 
 /// Several works as one.
 class CoalescedWork final : public c10d::Work {
@@ -42,7 +43,8 @@ class CoalescedWork final : public c10d::Work {
   c10::intrusive_ptr<c10::ivalue::Future> getFuture() override {
     std::vector<c10::intrusive_ptr<c10::ivalue::Future>> futures;
     for (const auto& work : works_) futures.push_back(work->getFuture());
-    c10::List<c10::intrusive_ptr<c10::ivalue::Future>> list(c10::FutureType::create(c10::ListType::create(c10::TensorType::get())));
+    c10::List<c10::intrusive_ptr<c10::ivalue::Future>> list(
+        c10::FutureType::create(c10::ListType::create(c10::TensorType::get())));
     for (auto& future : futures) list.push_back(future);
     return c10::collectAll(list);
   }
@@ -51,11 +53,21 @@ class CoalescedWork final : public c10d::Work {
   std::vector<c10::intrusive_ptr<c10d::Work>> works_;
 };
 
+/// LONGSPAN_TIMEOUT.
+std::chrono::milliseconds environment_timeout() {
+  const Result<longspan::Options> resolved = longspan::resolve({});
+  TORCH_CHECK_VALUE(resolved.ok(), "longspan: ", resolved.status().message());
+  return std::chrono::ceil<std::chrono::milliseconds>(*resolved->timeout);
+}
+
 }  // namespace
 
 LongspanBackend::LongspanBackend(Membership membership, c10::intrusive_ptr<c10d::Store> store, int rank, int size,
                                  c10::intrusive_ptr<LongspanOptions> options)
-    : c10d::Backend(rank, size), membership_(std::move(membership)), store_(std::move(store)), options_(std::move(options)) {
+    : c10d::Backend(rank, size),
+      membership_(std::move(membership)),
+      store_(std::move(store)),
+      options_(std::move(options)) {
   init();
   setTimeout(options_->timeout);
 }
@@ -84,12 +96,14 @@ void LongspanBackend::end() {
 
 std::shared_ptr<longspan::Communicator> LongspanBackend::communicator(const char* doing) const {
   const std::lock_guard lock(mutex_);
-  TORCH_CHECK_WITH(DistBackendError, membership_.communicator != nullptr, "longspan: ", doing, ": the process group was shut down");
+  TORCH_CHECK_WITH(DistBackendError, membership_.communicator != nullptr, "longspan: ", doing,
+                   ": the process group was shut down");
   return membership_.communicator;
 }
 
 void LongspanBackend::setTimeout(std::chrono::milliseconds timeout) {
-  TORCH_CHECK_VALUE(timeout > kNoTimeout, "longspan: a process group's timeout must be positive, found ", timeout.count(), " ms");
+  TORCH_CHECK_VALUE(timeout > kNoTimeout, "longspan: a process group's timeout must be positive, found ",
+                    timeout.count(), " ms");
   communicator("setTimeout")->set_timeout(std::min(timeout, kLongestTimeout));
   options_->timeout = timeout;
 }
@@ -129,7 +143,8 @@ c10::intrusive_ptr<c10d::Work> LongspanBackend::endCoalescing() {
   return c10::make_intrusive<CoalescedWork>(std::exchange(coalesced_, {}));
 }
 
-c10::intrusive_ptr<c10d::Backend> LongspanBackend::split(const c10::intrusive_ptr<c10d::Store>& store, const std::vector<int>& ranks,
+c10::intrusive_ptr<c10d::Backend> LongspanBackend::split(const c10::intrusive_ptr<c10d::Store>& store,
+                                                         const std::vector<int>& ranks,
                                                          const c10::intrusive_ptr<Options>& options) {
   const auto mine = std::find(ranks.begin(), ranks.end(), rank_);
   if (mine == ranks.end()) return nullptr;
@@ -139,19 +154,23 @@ c10::intrusive_ptr<c10d::Backend> LongspanBackend::split(const c10::intrusive_pt
     const std::lock_guard lock(mutex_);
     parent = membership_;
   }
-  return c10::make_intrusive<LongspanBackend>(split_group(parent, store, ranks), store, static_cast<int>(mine - ranks.begin()),
-                                              static_cast<int>(ranks.size()), options_for_another(options));
+  return c10::make_intrusive<LongspanBackend>(split_group(parent, store, ranks), store,
+                                              static_cast<int>(mine - ranks.begin()), static_cast<int>(ranks.size()),
+                                              options_for_another(options));
 }
 
 c10::intrusive_ptr<c10d::Backend> LongspanBackend::merge(const c10::intrusive_ptr<c10d::Store>& store,
-                                                         const c10::intrusive_ptr<Options>& options, const int& rank, const int& size) {
+                                                         const c10::intrusive_ptr<Options>& options, const int& rank,
+                                                         const int& size) {
   auto own = options_for_another(options);
   longspan::Options core = own->core;
   core.timeout = std::min(own->timeout, kLongestTimeout);
-  return c10::make_intrusive<LongspanBackend>(join_group(GroupSeat{store, rank, size, {}}, core), store, rank, size, std::move(own));
+  return c10::make_intrusive<LongspanBackend>(join_group(GroupSeat{store, rank, size, {}}, core), store, rank, size,
+                                              std::move(own));
 }
 
-c10::intrusive_ptr<LongspanOptions> LongspanBackend::options_for_another(const c10::intrusive_ptr<Options>& given) const {
+c10::intrusive_ptr<LongspanOptions> LongspanBackend::options_for_another(
+    const c10::intrusive_ptr<Options>& given) const {
   const auto own = c10::dynamic_intrusive_pointer_cast<LongspanOptions>(given);
   auto made = c10::make_intrusive<LongspanOptions>(own ? *own : *options_);  // not shared: its timeout may be set
   if (given != nullptr) made->timeout = given->timeout;
@@ -186,7 +205,8 @@ LongspanBackend::WorkPtr LongspanBackend::start(Batch batch) {
   });
 }
 
-LongspanBackend::WorkPtr LongspanBackend::start(Batch batch, const std::function<std::vector<longspan::Work>()>& operations) {
+LongspanBackend::WorkPtr LongspanBackend::start(Batch batch,
+                                                const std::function<std::vector<longspan::Work>()>& operations) {
   if (!batch.after.empty()) {
     batch.plan.conclude = [steps = std::move(batch.after)] {
       const at::NoGradGuard no_grad;
@@ -207,14 +227,19 @@ int LongspanBackend::checked_root(std::int64_t root, const char* collective) con
 }
 
 void LongspanBackend::check_group_size(std::size_t found, const char* what, const char* collective) const {
-  TORCH_CHECK(found == static_cast<std::size_t>(size_), collective, ": ", what, " must have one tensor for each of the ", size_,
-              " ranks, found ", found);
+  TORCH_CHECK(found == static_cast<std::size_t>(size_), collective, ": ", what,
+              " must have one tensor for each of the ", size_, " ranks, found ", found);
 }
 
-c10::intrusive_ptr<c10d::Backend> create_backend(const c10d::DistributedBackendOptions& seat, const c10::intrusive_ptr<LongspanOptions>& given) {
+c10::intrusive_ptr<c10d::Backend> create_backend(const c10d::DistributedBackendOptions& seat,
+                                                 const c10::intrusive_ptr<LongspanOptions>& given,
+                                                 bool timeout_from_environment) {
   // A copy: the caller may make other groups with the same options, and this one's timeout may be set.
-  auto options = given == nullptr ? c10::make_intrusive<LongspanOptions>() : c10::make_intrusive<LongspanOptions>(*given);
-  options->timeout = std::chrono::duration_cast<std::chrono::milliseconds>(seat.timeout);  // what init_process_group was given
+  auto options =
+      given == nullptr ? c10::make_intrusive<LongspanOptions>() : c10::make_intrusive<LongspanOptions>(*given);
+  options->timeout =
+      std::chrono::duration_cast<std::chrono::milliseconds>(seat.timeout);  // what init_process_group was given
+  if (timeout_from_environment) options->timeout = environment_timeout();
   options->global_ranks_in_group.assign(seat.global_ranks_in_group.begin(), seat.global_ranks_in_group.end());
   options->group_name = seat.group_id;
   longspan::Options core = options->core;
@@ -223,7 +248,8 @@ c10::intrusive_ptr<c10d::Backend> create_backend(const c10d::DistributedBackendO
   if (place.global_ranks.empty()) {  // the default group
     for (int r = 0; r < seat.group_size; ++r) place.global_ranks.push_back(r);
   }
-  return c10::make_intrusive<LongspanBackend>(join_group(place, core), seat.store, seat.group_rank, seat.group_size, std::move(options));
+  return c10::make_intrusive<LongspanBackend>(join_group(place, core), seat.store, seat.group_rank, seat.group_size,
+                                              std::move(options));
 }
 
 }  // namespace longspan::torch_binding

@@ -48,8 +48,9 @@ class LongspanBackend final : public c10d::Backend {
   c10::intrusive_ptr<c10d::Backend> split(const c10::intrusive_ptr<c10d::Store>& store, const std::vector<int>& ranks,
                                           const c10::intrusive_ptr<Options>& options) override;
   /// Groups that share nothing but `store` become one, a job of its own.
-  c10::intrusive_ptr<c10d::Backend> merge(const c10::intrusive_ptr<c10d::Store>& store, const c10::intrusive_ptr<Options>& options,
-                                          const int& rank, const int& size) override;
+  c10::intrusive_ptr<c10d::Backend> merge(const c10::intrusive_ptr<c10d::Store>& store,
+                                          const c10::intrusive_ptr<Options>& options, const int& rank,
+                                          const int& size) override;
   void enableCollectivesTiming() override {}  // getDuration is always there
 
   using Tensors = std::vector<at::Tensor>;
@@ -60,13 +61,18 @@ class LongspanBackend final : public c10d::Backend {
   WorkPtr reduce(Tensors& tensors, const c10d::ReduceOptions& options) override;
   WorkPtr allgather(std::vector<Tensors>& outputs, Tensors& inputs, const c10d::AllgatherOptions& options) override;
   WorkPtr _allgather_base(at::Tensor& output, at::Tensor& input, const c10d::AllgatherOptions& options) override;
-  WorkPtr allgather_coalesced(std::vector<Tensors>& outputs, Tensors& inputs, const c10d::AllgatherOptions& options) override;
-  WorkPtr allgather_into_tensor_coalesced(Tensors& outputs, Tensors& inputs, const c10d::AllgatherOptions& options) override;
+  WorkPtr allgather_coalesced(std::vector<Tensors>& outputs, Tensors& inputs,
+                              const c10d::AllgatherOptions& options) override;
+  WorkPtr allgather_into_tensor_coalesced(Tensors& outputs, Tensors& inputs,
+                                          const c10d::AllgatherOptions& options) override;
   WorkPtr gather(std::vector<Tensors>& outputs, Tensors& inputs, const c10d::GatherOptions& options) override;
   WorkPtr scatter(Tensors& outputs, std::vector<Tensors>& inputs, const c10d::ScatterOptions& options) override;
-  WorkPtr reduce_scatter(Tensors& outputs, std::vector<Tensors>& inputs, const c10d::ReduceScatterOptions& options) override;
-  WorkPtr _reduce_scatter_base(at::Tensor& output, at::Tensor& input, const c10d::ReduceScatterOptions& options) override;
-  WorkPtr reduce_scatter_tensor_coalesced(Tensors& outputs, Tensors& inputs, const c10d::ReduceScatterOptions& options) override;
+  WorkPtr reduce_scatter(Tensors& outputs, std::vector<Tensors>& inputs,
+                         const c10d::ReduceScatterOptions& options) override;
+  WorkPtr _reduce_scatter_base(at::Tensor& output, at::Tensor& input,
+                               const c10d::ReduceScatterOptions& options) override;
+  WorkPtr reduce_scatter_tensor_coalesced(Tensors& outputs, Tensors& inputs,
+                                          const c10d::ReduceScatterOptions& options) override;
   WorkPtr alltoall_base(at::Tensor& output, at::Tensor& input, std::vector<std::int64_t>& output_splits,
                         std::vector<std::int64_t>& input_splits, const c10d::AllToAllOptions& options) override;
   WorkPtr alltoall(Tensors& outputs, Tensors& inputs, const c10d::AllToAllOptions& options) override;
@@ -113,14 +119,17 @@ class LongspanBackend final : public c10d::Backend {
   /// What only torch can reduce is gathered, and reduced here.
   void add_bitwise(Batch& batch, const at::Tensor& tensor, const c10d::ReduceOp& op, const char* title);
   /// The same for a part of `in`: everybody sends each rank its part, which that rank reduces.
-  void add_bitwise_scatter(Batch& batch, const at::Tensor& output, Stretch in, const c10d::ReduceOp& op, const char* title);
+  void add_bitwise_scatter(Batch& batch, const at::Tensor& output, Stretch in, const c10d::ReduceOp& op,
+                           const char* title);
   void add_allgather(Batch& batch, const Tensors& outputs, const at::Tensor& input);
   void add_allgather_into(Batch& batch, const at::Tensor& output, const at::Tensor& input, const char* title);
-  void add_reduce_scatter(Batch& batch, const at::Tensor& output, const Tensors& inputs, const c10d::ReduceOp& op, const char* title);
-  void add_reduce_scatter_from(Batch& batch, const at::Tensor& output, const at::Tensor& input, const c10d::ReduceOp& op,
-                               const char* title);
+  void add_reduce_scatter(Batch& batch, const at::Tensor& output, const Tensors& inputs, const c10d::ReduceOp& op,
+                          const char* title);
+  void add_reduce_scatter_from(Batch& batch, const at::Tensor& output, const at::Tensor& input,
+                               const c10d::ReduceOp& op, const char* title);
   /// Entries of a sparse tensor, `entries` of each rank.
-  void add_gather_of_entries(Batch& batch, const at::Tensor& in, const at::Tensor& out, const std::vector<std::int64_t>& entries);
+  void add_gather_of_entries(Batch& batch, const at::Tensor& in, const at::Tensor& out,
+                             const std::vector<std::int64_t>& entries);
   void add_exchange(Batch& batch, const Stretch& out, const Stretch& in);
   WorkPtr exchange(Batch batch, Stretch out, Stretch in, Tensors outputs);
   WorkPtr receive(const at::Tensor& tensor, int from, int tag, c10d::OpType type, const char* title);
@@ -141,6 +150,9 @@ class LongspanBackend final : public c10d::Backend {
 };
 
 /// Makes the process group: what torch.distributed calls for backend "longspan".
-c10::intrusive_ptr<c10d::Backend> create_backend(const c10d::DistributedBackendOptions& seat, const c10::intrusive_ptr<LongspanOptions>& given);
+/// `timeout_from_environment`: LONGSPAN_TIMEOUT instead of the seat's.
+c10::intrusive_ptr<c10d::Backend> create_backend(const c10d::DistributedBackendOptions& seat,
+                                                 const c10::intrusive_ptr<LongspanOptions>& given,
+                                                 bool timeout_from_environment);
 
 }  // namespace longspan::torch_binding

@@ -13,7 +13,8 @@ constexpr c10d::OpType kReduceScatterCoalesced = c10d::OpType::COALESCED;
 constexpr c10d::OpType kReduceScatterCoalesced = c10d::OpType::REDUCE_SCATTER_TENSOR_COALESCED;
 #endif
 
-longspan::CollectiveCall call_of(Collective kind, const at::Tensor& in, const at::Tensor& out, std::size_t count, DataType type) {
+longspan::CollectiveCall call_of(Collective kind, const at::Tensor& in, const at::Tensor& out, std::size_t count,
+                                 DataType type) {
   longspan::CollectiveCall call;
   call.kind = kind;
   call.in = in.defined() ? in.const_data_ptr() : nullptr;
@@ -40,8 +41,8 @@ const std::vector<at::Tensor>& single_list(const std::vector<std::vector<at::Ten
 }
 
 void check_bitwise(const at::Tensor& tensor, const char* collective) {
-  TORCH_CHECK(at::isIntegralType(tensor.scalar_type(), /*includeBool=*/true), collective, ": bitwise operations need integers, found ",
-              tensor.scalar_type());
+  TORCH_CHECK(at::isIntegralType(tensor.scalar_type(), /*includeBool=*/true), collective,
+              ": bitwise operations need integers, found ", tensor.scalar_type());
 }
 
 /// `to` becomes what the rows of `all` give, one row a rank.
@@ -74,11 +75,13 @@ LongspanBackend::WorkPtr LongspanBackend::broadcast(Tensors& tensors, const c10d
   return start(std::move(batch));
 }
 
-void LongspanBackend::add_allreduce(Batch& batch, const at::Tensor& tensor, const c10d::ReduceOp& op, const char* title) {
+void LongspanBackend::add_allreduce(Batch& batch, const at::Tensor& tensor, const c10d::ReduceOp& op,
+                                    const char* title) {
   if (is_bitwise(op)) return add_bitwise(batch, tensor, op, title);
   const Reduction reduction = reduction_for(tensor, op, title);
   const at::Tensor host = staged(tensor);
-  auto call = call_of(Collective::kAllReduce, host, host, static_cast<std::size_t>(tensor.numel()) * reduction.width, reduction.type);
+  auto call = call_of(Collective::kAllReduce, host, host, static_cast<std::size_t>(tensor.numel()) * reduction.width,
+                      reduction.type);
   apply(call, reduction);
   batch.calls.push_back(call);
   batch.plan.held.push_back(host);
@@ -104,9 +107,12 @@ LongspanBackend::WorkPtr LongspanBackend::allreduce(Tensors& tensors, const c10d
   return start(std::move(batch));
 }
 
-LongspanBackend::WorkPtr LongspanBackend::allreduce_coalesced(Tensors& tensors, const c10d::AllreduceCoalescedOptions& options) {
+LongspanBackend::WorkPtr LongspanBackend::allreduce_coalesced(Tensors& tensors,
+                                                              const c10d::AllreduceCoalescedOptions& options) {
   Batch batch = begin(c10d::OpType::ALLREDUCE_COALESCED, "longspan:all_reduce_coalesced", tensors, tensors, options);
-  for (const at::Tensor& tensor : tensors) add_allreduce(batch, single({tensor}, "allreduce_coalesced"), options.reduceOp, "allreduce_coalesced");
+  for (const at::Tensor& tensor : tensors) {
+    add_allreduce(batch, single({tensor}, "allreduce_coalesced"), options.reduceOp, "allreduce_coalesced");
+  }
   return start(std::move(batch));
 }
 
@@ -133,8 +139,9 @@ LongspanBackend::WorkPtr LongspanBackend::reduce(Tensors& tensors, const c10d::R
 void LongspanBackend::add_allgather(Batch& batch, const Tensors& outputs, const at::Tensor& input) {
   check_group_size(outputs.size(), "the output list", "allgather");
   for (const at::Tensor& output : outputs) check_like(output, input, "allgather");
-  TORCH_CHECK(outputs[static_cast<std::size_t>(rank_)].numel() == input.numel(), "allgather: this rank's output tensor has ",
-              outputs[static_cast<std::size_t>(rank_)].numel(), " elements and its input ", input.numel());
+  TORCH_CHECK(outputs[static_cast<std::size_t>(rank_)].numel() == input.numel(),
+              "allgather: this rank's output tensor has ", outputs[static_cast<std::size_t>(rank_)].numel(),
+              " elements and its input ", input.numel());
   const at::Tensor in = staged(input);
   const Stretch out = stretch(outputs, false);
   auto call = call_of(Collective::kAllGather, in, out.flat, input.nbytes(), DataType::kUint8);
@@ -147,7 +154,8 @@ void LongspanBackend::add_allgather(Batch& batch, const Tensors& outputs, const 
   if (!out.in_place) batch.after.push_back([out, outputs] { spread(out, outputs); });
 }
 
-LongspanBackend::WorkPtr LongspanBackend::allgather(std::vector<Tensors>& outputs, Tensors& inputs, const c10d::AllgatherOptions& options) {
+LongspanBackend::WorkPtr LongspanBackend::allgather(std::vector<Tensors>& outputs, Tensors& inputs,
+                                                    const c10d::AllgatherOptions& options) {
   const at::Tensor& input = single(inputs, "allgather");
   const Tensors& list = single_list(outputs, "allgather");
   Batch batch = begin(c10d::OpType::ALLGATHER, "longspan:all_gather", inputs, list, options);
@@ -159,12 +167,13 @@ LongspanBackend::WorkPtr LongspanBackend::allgather_coalesced(std::vector<Tensor
                                                               const c10d::AllgatherOptions& options) {
   // One list a rank, each with a tensor for every input.
   check_group_size(outputs.size(), "the output lists", "allgather_coalesced");
-  Batch batch = begin(c10d::OpType::ALLGATHER_COALESCED, "longspan:all_gather_coalesced", inputs, flattened(outputs), options);
+  Batch batch =
+      begin(c10d::OpType::ALLGATHER_COALESCED, "longspan:all_gather_coalesced", inputs, flattened(outputs), options);
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     Tensors list;
     for (const Tensors& of_rank : outputs) {
-      TORCH_CHECK(of_rank.size() == inputs.size(), "allgather_coalesced: invalid output list, ", of_rank.size(), " tensors for ",
-                  inputs.size(), " inputs");
+      TORCH_CHECK(of_rank.size() == inputs.size(), "allgather_coalesced: invalid output list, ", of_rank.size(),
+                  " tensors for ", inputs.size(), " inputs");
       list.push_back(of_rank[i]);
     }
     add_allgather(batch, list, inputs[i]);
@@ -172,10 +181,12 @@ LongspanBackend::WorkPtr LongspanBackend::allgather_coalesced(std::vector<Tensor
   return start(std::move(batch));
 }
 
-void LongspanBackend::add_allgather_into(Batch& batch, const at::Tensor& output, const at::Tensor& input, const char* title) {
+void LongspanBackend::add_allgather_into(Batch& batch, const at::Tensor& output, const at::Tensor& input,
+                                         const char* title) {
   check_like(output, input, title);
-  TORCH_CHECK(output.numel() == input.numel() * size_, title, ": output tensor size must be equal to world_size times input tensor size, found ",
-              output.numel(), " and ", size_, " times ", input.numel());
+  TORCH_CHECK(output.numel() == input.numel() * size_, title,
+              ": output tensor size must be equal to world_size times input tensor size, found ", output.numel(),
+              " and ", size_, " times ", input.numel());
   const at::Tensor in = staged(input);
   const at::Tensor out = staged_empty(output);
   batch.calls.push_back(call_of(Collective::kAllGather, in, out, input.nbytes(), DataType::kUint8));
@@ -183,16 +194,21 @@ void LongspanBackend::add_allgather_into(Batch& batch, const at::Tensor& output,
   if (!out.is_same(output)) batch.after.push_back([output, out] { output.copy_(out); });
 }
 
-LongspanBackend::WorkPtr LongspanBackend::_allgather_base(at::Tensor& output, at::Tensor& input, const c10d::AllgatherOptions& options) {
+LongspanBackend::WorkPtr LongspanBackend::_allgather_base(at::Tensor& output, at::Tensor& input,
+                                                          const c10d::AllgatherOptions& options) {
   Batch batch = begin(c10d::OpType::_ALLGATHER_BASE, "longspan:_all_gather_base", {input}, {output}, options);
   add_allgather_into(batch, output, input, "_allgather_base");
   return start(std::move(batch));
 }
 
-LongspanBackend::WorkPtr LongspanBackend::allgather_into_tensor_coalesced(Tensors& outputs, Tensors& inputs, const c10d::AllgatherOptions& options) {
-  TORCH_CHECK(outputs.size() == inputs.size(), "allgather_into_tensor_coalesced: ", outputs.size(), " outputs for ", inputs.size(), " inputs");
+LongspanBackend::WorkPtr LongspanBackend::allgather_into_tensor_coalesced(Tensors& outputs, Tensors& inputs,
+                                                                          const c10d::AllgatherOptions& options) {
+  TORCH_CHECK(outputs.size() == inputs.size(), "allgather_into_tensor_coalesced: ", outputs.size(), " outputs for ",
+              inputs.size(), " inputs");
   Batch batch = begin(c10d::OpType::COALESCED, "longspan:all_gather_into_tensor_coalesced", inputs, outputs, options);
-  for (std::size_t i = 0; i < inputs.size(); ++i) add_allgather_into(batch, outputs[i], inputs[i], "allgather_into_tensor_coalesced");
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    add_allgather_into(batch, outputs[i], inputs[i], "allgather_into_tensor_coalesced");
+  }
   return start(std::move(batch));
 }
 
@@ -205,17 +221,18 @@ void LongspanBackend::add_bitwise_scatter(Batch& batch, const at::Tensor& output
   batch.after.push_back([output, all, op = op.op_] { reduce_bitwise(output, all, op); });
 }
 
-void LongspanBackend::add_reduce_scatter(Batch& batch, const at::Tensor& output, const Tensors& inputs, const c10d::ReduceOp& op,
-                                         const char* title) {
+void LongspanBackend::add_reduce_scatter(Batch& batch, const at::Tensor& output, const Tensors& inputs,
+                                         const c10d::ReduceOp& op, const char* title) {
   check_group_size(inputs.size(), "the input list", title);
   for (const at::Tensor& input : inputs) check_like(input, output, title);
-  TORCH_CHECK(inputs[static_cast<std::size_t>(rank_)].numel() == output.numel(), title, ": the output tensor has ", output.numel(),
-              " elements and this rank's input ", inputs[static_cast<std::size_t>(rank_)].numel());
+  TORCH_CHECK(inputs[static_cast<std::size_t>(rank_)].numel() == output.numel(), title, ": the output tensor has ",
+              output.numel(), " elements and this rank's input ", inputs[static_cast<std::size_t>(rank_)].numel());
   if (is_bitwise(op)) return add_bitwise_scatter(batch, output, stretch(inputs, true), op, title);
   const Reduction reduction = reduction_for(output, op, title);
   const Stretch in = stretch(inputs, true);
   const at::Tensor out = staged_empty(output);
-  auto call = call_of(Collective::kReduceScatter, in.flat, out, static_cast<std::size_t>(output.numel()) * reduction.width, reduction.type);
+  auto call = call_of(Collective::kReduceScatter, in.flat, out,
+                      static_cast<std::size_t>(output.numel()) * reduction.width, reduction.type);
   apply(call, reduction);
   if (!in.even()) {
     batch.lists.push_back(in.bytes);
@@ -236,11 +253,12 @@ LongspanBackend::WorkPtr LongspanBackend::reduce_scatter(Tensors& outputs, std::
   return start(std::move(batch));
 }
 
-void LongspanBackend::add_reduce_scatter_from(Batch& batch, const at::Tensor& output, const at::Tensor& input, const c10d::ReduceOp& op,
-                                              const char* title) {
+void LongspanBackend::add_reduce_scatter_from(Batch& batch, const at::Tensor& output, const at::Tensor& input,
+                                              const c10d::ReduceOp& op, const char* title) {
   check_like(input, output, title);
-  TORCH_CHECK(input.numel() == output.numel() * size_, title, ": input tensor must be the same size as output size times world size, found ",
-              input.numel(), " and ", size_, " times ", output.numel());
+  TORCH_CHECK(input.numel() == output.numel() * size_, title,
+              ": input tensor must be the same size as output size times world size, found ", input.numel(), " and ",
+              size_, " times ", output.numel());
   if (is_bitwise(op)) {
     Stretch parts{staged(input), std::vector<std::size_t>(static_cast<std::size_t>(size_), output.nbytes()), true};
     return add_bitwise_scatter(batch, output, std::move(parts), op, title);
@@ -248,7 +266,8 @@ void LongspanBackend::add_reduce_scatter_from(Batch& batch, const at::Tensor& ou
   const Reduction reduction = reduction_for(output, op, title);
   const at::Tensor in = staged(input);
   const at::Tensor out = staged_empty(output);
-  auto call = call_of(Collective::kReduceScatter, in, out, static_cast<std::size_t>(output.numel()) * reduction.width, reduction.type);
+  auto call = call_of(Collective::kReduceScatter, in, out, static_cast<std::size_t>(output.numel()) * reduction.width,
+                      reduction.type);
   apply(call, reduction);
   batch.calls.push_back(call);
   batch.plan.held.insert(batch.plan.held.end(), {in, out});
@@ -264,7 +283,8 @@ LongspanBackend::WorkPtr LongspanBackend::_reduce_scatter_base(at::Tensor& outpu
 
 LongspanBackend::WorkPtr LongspanBackend::reduce_scatter_tensor_coalesced(Tensors& outputs, Tensors& inputs,
                                                                           const c10d::ReduceScatterOptions& options) {
-  TORCH_CHECK(outputs.size() == inputs.size(), "reduce_scatter_tensor_coalesced: ", outputs.size(), " outputs for ", inputs.size(), " inputs");
+  TORCH_CHECK(outputs.size() == inputs.size(), "reduce_scatter_tensor_coalesced: ", outputs.size(), " outputs for ",
+              inputs.size(), " inputs");
   Batch batch = begin(kReduceScatterCoalesced, "longspan:reduce_scatter_tensor_coalesced", inputs, outputs, options);
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     add_reduce_scatter_from(batch, outputs[i], inputs[i], options.reduceOp, "reduce_scatter_tensor_coalesced");

@@ -7,15 +7,18 @@ namespace longspan::torch_binding {
 namespace {
 
 /// Lengths in bytes of the parts that `splits` (rows each; empty: equal parts) cut `tensor` into.
-std::vector<std::size_t> part_bytes(const at::Tensor& tensor, const std::vector<std::int64_t>& splits, int size, const char* what) {
+std::vector<std::size_t> part_bytes(const at::Tensor& tensor, const std::vector<std::int64_t>& splits, int size,
+                                    const char* what) {
   const auto ranks = static_cast<std::size_t>(size);
   if (splits.empty()) {
-    TORCH_CHECK(tensor.dim() > 0 && tensor.size(0) % size == 0, "alltoall_base: the ", what, " tensor's dim 0 does not divide equally across group size");
+    TORCH_CHECK(tensor.dim() > 0 && tensor.size(0) % size == 0, "alltoall_base: the ", what,
+                " tensor's dim 0 does not divide equally across group size");
     return std::vector<std::size_t>(ranks, tensor.nbytes() / ranks);
   }
   TORCH_CHECK(splits.size() == ranks, "alltoall_base: number of ", what, " splits not equal to group size");
   const std::int64_t rows = std::accumulate(splits.begin(), splits.end(), std::int64_t{0});
-  TORCH_CHECK(tensor.dim() > 0 && rows == tensor.size(0), "alltoall_base: ", what, " split sizes don't match total dim 0 size");
+  TORCH_CHECK(tensor.dim() > 0 && rows == tensor.size(0), "alltoall_base: ", what,
+              " split sizes don't match total dim 0 size");
   const std::size_t row = tensor.size(0) == 0 ? 0 : tensor.nbytes() / static_cast<std::size_t>(tensor.size(0));
   std::vector<std::size_t> bytes;
   for (const std::int64_t split : splits) {
@@ -32,7 +35,8 @@ std::uint32_t wire_tag(int tag) {
 
 }  // namespace
 
-LongspanBackend::WorkPtr LongspanBackend::gather(std::vector<Tensors>& outputs, Tensors& inputs, const c10d::GatherOptions& options) {
+LongspanBackend::WorkPtr LongspanBackend::gather(std::vector<Tensors>& outputs, Tensors& inputs,
+                                                 const c10d::GatherOptions& options) {
   const at::Tensor& input = single(inputs, "gather");
   const int root = checked_root(options.rootRank, "gather");
   const at::Tensor in = staged(input);
@@ -54,7 +58,8 @@ LongspanBackend::WorkPtr LongspanBackend::gather(std::vector<Tensors>& outputs, 
   check_group_size(list.size(), "the output list", "gather");
   for (const at::Tensor& output : list) {
     check_like(output, input, "gather");
-    TORCH_CHECK(output.numel() == input.numel(), "gather: an output tensor has ", output.numel(), " elements and the input ", input.numel());
+    TORCH_CHECK(output.numel() == input.numel(), "gather: an output tensor has ", output.numel(),
+                " elements and the input ", input.numel());
   }
   Batch batch = begin(c10d::OpType::GATHER, "longspan:gather", inputs, list, options);
   const Stretch out = stretch(list, false);
@@ -65,7 +70,8 @@ LongspanBackend::WorkPtr LongspanBackend::gather(std::vector<Tensors>& outputs, 
   return start(std::move(batch));
 }
 
-LongspanBackend::WorkPtr LongspanBackend::scatter(Tensors& outputs, std::vector<Tensors>& inputs, const c10d::ScatterOptions& options) {
+LongspanBackend::WorkPtr LongspanBackend::scatter(Tensors& outputs, std::vector<Tensors>& inputs,
+                                                  const c10d::ScatterOptions& options) {
   const at::Tensor output = single(outputs, "scatter");
   const int root = checked_root(options.rootRank, "scatter");
   const at::Tensor out = staged_empty(output);
@@ -82,7 +88,8 @@ LongspanBackend::WorkPtr LongspanBackend::scatter(Tensors& outputs, std::vector<
     check_group_size(inputs[0].size(), "the input list", "scatter");
     for (const at::Tensor& input : inputs[0]) {
       check_like(input, output, "scatter");
-      TORCH_CHECK(input.numel() == output.numel(), "scatter: an input tensor has ", input.numel(), " elements and the output ", output.numel());
+      TORCH_CHECK(input.numel() == output.numel(), "scatter: an input tensor has ", input.numel(),
+                  " elements and the output ", output.numel());
     }
     const Stretch in = stretch(inputs[0], true);
     call.in = in.flat.const_data_ptr();
@@ -116,8 +123,10 @@ LongspanBackend::WorkPtr LongspanBackend::exchange(Batch batch, Stretch out, Str
   return start(std::move(batch));
 }
 
-LongspanBackend::WorkPtr LongspanBackend::alltoall_base(at::Tensor& output, at::Tensor& input, std::vector<std::int64_t>& output_splits,
-                                                        std::vector<std::int64_t>& input_splits, const c10d::AllToAllOptions& options) {
+LongspanBackend::WorkPtr LongspanBackend::alltoall_base(at::Tensor& output, at::Tensor& input,
+                                                        std::vector<std::int64_t>& output_splits,
+                                                        std::vector<std::int64_t>& input_splits,
+                                                        const c10d::AllToAllOptions& options) {
   check_like(output, input, "alltoall_base");
   Batch batch = begin(c10d::OpType::ALLTOALL_BASE, "longspan:all_to_all", {input}, {output}, options);
   Stretch in{staged(input), part_bytes(input, input_splits, size_, "input"), true};
@@ -126,7 +135,8 @@ LongspanBackend::WorkPtr LongspanBackend::alltoall_base(at::Tensor& output, at::
   return exchange(std::move(batch), std::move(out), std::move(in), {});
 }
 
-LongspanBackend::WorkPtr LongspanBackend::alltoall(Tensors& outputs, Tensors& inputs, const c10d::AllToAllOptions& options) {
+LongspanBackend::WorkPtr LongspanBackend::alltoall(Tensors& outputs, Tensors& inputs,
+                                                   const c10d::AllToAllOptions& options) {
   check_group_size(outputs.size(), "the output list", "alltoall");
   check_group_size(inputs.size(), "the input list", "alltoall");
   for (const Tensors* list : {&outputs, &inputs}) {
@@ -157,7 +167,8 @@ LongspanBackend::WorkPtr LongspanBackend::send(Tensors& tensors, int to, int tag
   });
 }
 
-LongspanBackend::WorkPtr LongspanBackend::receive(const at::Tensor& tensor, int from, int tag, c10d::OpType type, const char* title) {
+LongspanBackend::WorkPtr LongspanBackend::receive(const at::Tensor& tensor, int from, int tag, c10d::OpType type,
+                                                  const char* title) {
   const std::uint32_t number = wire_tag(tag);
   Batch batch = begin(type, title, {tensor}, {tensor});  // profiles show the shapes of what comes first
   const at::Tensor host = staged_empty(tensor);
@@ -174,7 +185,8 @@ LongspanBackend::WorkPtr LongspanBackend::recv(Tensors& tensors, int from, int t
 }
 
 LongspanBackend::WorkPtr LongspanBackend::recvAnysource(Tensors& tensors, int tag) {
-  return receive(single(tensors, "recvAnysource"), kAnySource, tag, c10d::OpType::RECVANYSOURCE, "longspan:recvAnySource");
+  return receive(single(tensors, "recvAnysource"), kAnySource, tag, c10d::OpType::RECVANYSOURCE,
+                 "longspan:recvAnySource");
 }
 
 }  // namespace longspan::torch_binding

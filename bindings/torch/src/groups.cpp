@@ -35,9 +35,11 @@ std::string hex(const UniqueId& id) {
 
 UniqueId from_hex(const std::string& text) {
   UniqueId id;
-  TORCH_CHECK_WITH(DistBackendError, text.size() == 2 * UniqueId::kBytes, "longspan: the group's store holds no identity, but ",
-                   text.size(), " bytes under ", kKey);
-  for (std::size_t i = 0; i < UniqueId::kBytes; ++i) id.bytes[i] = static_cast<char>(std::stoi(text.substr(2 * i, 2), nullptr, 16));
+  TORCH_CHECK_WITH(DistBackendError, text.size() == 2 * UniqueId::kBytes,
+                   "longspan: the group's store holds no identity, but ", text.size(), " bytes under ", kKey);
+  for (std::size_t i = 0; i < UniqueId::kBytes; ++i) {
+    id.bytes[i] = static_cast<char>(std::stoi(text.substr(2 * i, 2), nullptr, 16));
+  }
   return id;
 }
 
@@ -83,7 +85,8 @@ std::string decide(const GroupSeat& seat, const longspan::Options& options) {
 }
 
 /// What the first rank of the group decides, on all its ranks.
-std::string agree(const c10::intrusive_ptr<c10d::Store>& store, int rank, const std::function<std::string()>& decision) {
+std::string agree(const c10::intrusive_ptr<c10d::Store>& store, int rank,
+                  const std::function<std::string()>& decision) {
   // A store may serve several groups one after the other (torch splits once a device): the ranks count alike.
   const std::int64_t turn = store->add(std::string(kKey) + "/turn/" + std::to_string(rank), 1);
   const std::string key = std::string(kKey) + "/" + std::to_string(turn);
@@ -96,7 +99,8 @@ std::string agree(const c10::intrusive_ptr<c10d::Store>& store, int rank, const 
   return std::string(bytes.begin(), bytes.end());
 }
 
-Membership subgroup_of(std::shared_ptr<Job> job, longspan::Communicator& parent, const std::vector<int>& ranks, std::uint32_t tag) {
+Membership subgroup_of(std::shared_ptr<Job> job, longspan::Communicator& parent, const std::vector<int>& ranks,
+                       std::uint32_t tag) {
   Result<longspan::Communicator> made = parent.subgroup(ranks, tag);
   check(made.status(), "cannot make a group of the job's ranks");
   return {std::move(job), std::make_shared<longspan::Communicator>(std::move(made).value())};
@@ -133,13 +137,16 @@ Membership join_group(const GroupSeat& seat, const longspan::Options& options) {
     if (job->name != name) continue;
     if (const auto members = members_in(*job, seat.global_ranks)) return subgroup_of(job, job->world, *members, tag);
   }
-  TORCH_CHECK_WITH(DistBackendError, false, "longspan: rank ", seat.rank, " of the group has no part in the job that its first rank took, ",
+  TORCH_CHECK_WITH(DistBackendError, false, "longspan: rank ", seat.rank,
+                   " of the group has no part in the job that its first rank took, ",
                    "perhaps because it destroyed its default process group");
 }
 
-Membership split_group(const Membership& parent, const c10::intrusive_ptr<c10d::Store>& store, const std::vector<int>& ranks) {
+Membership split_group(const Membership& parent, const c10::intrusive_ptr<c10d::Store>& store,
+                       const std::vector<int>& ranks) {
   const auto mine = std::find(ranks.begin(), ranks.end(), parent.communicator->rank());
-  const std::string tag = agree(store, static_cast<int>(mine - ranks.begin()), [] { return std::to_string(fresh_tag()); });
+  const std::string tag =
+      agree(store, static_cast<int>(mine - ranks.begin()), [] { return std::to_string(fresh_tag()); });
   return subgroup_of(parent.job, *parent.communicator, ranks, static_cast<std::uint32_t>(std::stoul(tag)));
 }
 

@@ -18,7 +18,8 @@ namespace longspan::torch_binding {
 /// between regions by one account.
 struct Job {
   std::string name;                  ///< the same on all its ranks
-  std::vector<std::int64_t> ranks;   ///< of the default group, by rank of the job; empty: not known, nothing can be made from it
+  std::vector<std::int64_t>
+      ranks;  ///< of the default group, by rank of the job; empty: not known, nothing can be made from it
   longspan::Communicator world;
 };
 
@@ -41,6 +42,7 @@ struct GroupSeat {
 Membership join_group(const GroupSeat& seat, const longspan::Options& options);
 
 /// Ranks `ranks` of `parent`, this one among them; `store` is that of the new group.
-Membership split_group(const Membership& parent, const c10::intrusive_ptr<c10d::Store>& store, const std::vector<int>& ranks);
+Membership split_group(const Membership& parent, const c10::intrusive_ptr<c10d::Store>& store,
+                       const std::vector<int>& ranks);
 
 }  // namespace longspan::torch_binding

@@ -17,8 +17,8 @@ template <typename T>
 using Setting = std::optional<T> longspan::Options::*;
 
 template <typename T>
-void setting(py::class_<LongspanOptions, c10::intrusive_ptr<LongspanOptions>, c10d::Backend::Options>& type, const char* name,
-             Setting<T> field) {
+void setting(py::class_<LongspanOptions, c10::intrusive_ptr<LongspanOptions>, c10d::Backend::Options>& type,
+             const char* name, Setting<T> field) {
   type.def_property(
       name, [field](const LongspanOptions& self) { return self.core.*field; },
       [field](LongspanOptions& self, std::optional<T> value) { self.core.*field = std::move(value); });
@@ -32,7 +32,8 @@ LongspanBackend& backend_of(const c10::intrusive_ptr<c10d::Backend>& backend) {
 
 py::dict explain(const c10::intrusive_ptr<c10d::Backend>& backend, const std::string& collective, std::size_t bytes) {
   const auto kind = parse_collective(collective);
-  TORCH_CHECK_VALUE(kind.has_value(), "unknown collective \"", collective, "\"; known are all_reduce, all_gather, reduce_scatter, ...");
+  TORCH_CHECK_VALUE(kind.has_value(), "unknown collective \"", collective,
+                    "\"; known are all_reduce, all_gather, reduce_scatter, ...");
   CollectiveShape shape;
   shape.kind = *kind;
   const Result<PlanSummary> plan = backend_of(backend).communicator("explain")->explain(shape, bytes, DataType::kUint8);
@@ -72,7 +73,8 @@ PYBIND11_MODULE(_C, module) {
   module.attr("torch_version") = TORCH_VERSION;
   py::class_<LongspanOptions, c10::intrusive_ptr<LongspanOptions>, c10d::Backend::Options> options(module, "Options");
   options.def(py::init([] { return c10::make_intrusive<LongspanOptions>(); }))
-      .def("__deepcopy__", [](const LongspanOptions& self, const py::dict&) { return c10::make_intrusive<LongspanOptions>(self); })
+      .def("__deepcopy__",
+           [](const LongspanOptions& self, const py::dict&) { return c10::make_intrusive<LongspanOptions>(self); })
       .def("__copy__", [](const LongspanOptions& self) { return c10::make_intrusive<LongspanOptions>(self); });
   setting<std::string>(options, "topology", &longspan::Options::topology_file);
   setting<std::string>(options, "topology_text", &longspan::Options::topology_text);
@@ -91,9 +93,11 @@ PYBIND11_MODULE(_C, module) {
       .def("get_error", &LongspanBackend::getError, py::call_guard<py::gil_scoped_release>())
       // torch calls it on ranks outside a new group, for backends whose splits need everybody; these do not.
       .def("perform_nocolor_split", [](LongspanBackend&, const at::Device&) {})
-      .def("_set_default_timeout", &LongspanBackend::setTimeout, py::arg("timeout"), py::call_guard<py::gil_scoped_release>());
+      .def("_set_default_timeout", &LongspanBackend::setTimeout, py::arg("timeout"),
+           py::call_guard<py::gil_scoped_release>());
 
-  module.def("create_backend", &create_backend, py::arg("seat"), py::arg("options").none(true), py::call_guard<py::gil_scoped_release>());
+  module.def("create_backend", &create_backend, py::arg("seat"), py::arg("options").none(true),
+             py::arg("timeout_from_environment") = false, py::call_guard<py::gil_scoped_release>());
   module.def("explain", &explain, py::arg("backend"), py::arg("collective"), py::arg("bytes"));
   module.def("links", &links, py::arg("backend"));
 }

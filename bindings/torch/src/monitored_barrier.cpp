@@ -11,11 +11,13 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::chrono::milliseconds kVerdictPatience{1000};  // for the first rank to say who is missing, after the timeout
+constexpr std::chrono::milliseconds kVerdictPatience{
+    1000};  // for the first rank to say who is missing, after the timeout
 constexpr const char* kReleased = "released";
 
 std::chrono::milliseconds left_until(Clock::time_point deadline) {
-  return std::max(std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()), std::chrono::milliseconds(1));
+  return std::max(std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()),
+                  std::chrono::milliseconds(1));
 }
 
 /// False at the deadline, and when the store is gone.
@@ -41,7 +43,8 @@ std::string failure(const std::vector<int>& missing, std::chrono::milliseconds t
 }
 
 /// The first rank's part: waits for the others and tells them what came of it.
-void gather_ranks(c10d::Store& store, const std::string& prefix, int size, std::chrono::milliseconds timeout, bool wait_all_ranks) {
+void gather_ranks(c10d::Store& store, const std::string& prefix, int size, std::chrono::milliseconds timeout,
+                  bool wait_all_ranks) {
   if (timeout == kNoTimeout) {  // no time for anyone: torch's suite wants to hear of this rank, not of the next
     put(store, prefix + "verdict", "Rank 0 timed out");
     TORCH_CHECK(false, "[Rank 0]: Rank 0 timed out in monitoredBarrier after 0 ms");
@@ -72,7 +75,8 @@ void LongspanBackend::monitoredBarrier(const c10d::BarrierOptions& options, bool
     told.assign(bytes.begin(), bytes.end());
     if (told == kReleased) return;
   }
-  TORCH_CHECK(false, "Rank ", rank_, " successfully reached monitoredBarrier, but received errors while waiting for send/recv from rank 0. ",
+  TORCH_CHECK(false, "Rank ", rank_,
+              " successfully reached monitoredBarrier, but received errors while waiting for send/recv from rank 0. ",
               told.empty() ? "Please check rank 0 logs for faulty rank." : "Rank 0 says: " + told);
 }
 

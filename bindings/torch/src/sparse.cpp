@@ -8,7 +8,8 @@ namespace {
 
 constexpr std::int64_t kMostDimensions = 12;
 
-/// What a rank says of its tensor before it sends entries: [entries, type, sparse dimensions, dense dimensions, sizes...].
+/// What a rank says of its tensor before it sends entries: [entries, type, sparse dimensions, dense dimensions,
+/// sizes...].
 constexpr std::int64_t kFacts = 4 + kMostDimensions;
 
 at::Tensor facts_of(const at::Tensor& tensor) {
@@ -47,14 +48,17 @@ at::Tensor side_by_side(const at::Tensor& flat, std::int64_t rows, const std::ve
 }  // namespace
 
 LongspanBackend::WorkPtr LongspanBackend::allreduce_sparse(Tensors& tensors, const c10d::AllreduceOptions& options) {
-  TORCH_CHECK(tensors.size() == 1 && tensors[0].is_sparse(), "allreduce: longspan reduces one sparse COO tensor a call, alone");
+  TORCH_CHECK(tensors.size() == 1 && tensors[0].is_sparse(),
+              "allreduce: longspan reduces one sparse COO tensor a call, alone");
   TORCH_CHECK(options.reduceOp.op_ == c10d::ReduceOp::SUM,
               "allreduce: unsupported reduction operation (allreduce of sparse tensors only works with ReduceOp.SUM)");
   const at::Tensor tensor = tensors[0];
-  TORCH_CHECK(tensor.dim() <= kMostDimensions, "allreduce: a sparse tensor of more than ", kMostDimensions, " dimensions");
+  TORCH_CHECK(tensor.dim() <= kMostDimensions, "allreduce: a sparse tensor of more than ", kMostDimensions,
+              " dimensions");
   const at::NoGradGuard no_grad;
   const at::Tensor mine = tensor.coalesce().to(at::kCPU);
-  // How much everyone sends is known to nobody: asked here and now, so that the order of operations is the same everywhere.
+  // How much everyone sends is known to nobody: asked here and now, so that the order of operations is the same
+  // everywhere.
   at::Tensor facts = facts_of(mine);
   at::Tensor all_facts = at::empty({size_, kFacts}, at::kLong);
   c10d::AllgatherOptions first;
@@ -75,8 +79,10 @@ LongspanBackend::WorkPtr LongspanBackend::allreduce_sparse(Tensors& tensors, con
   add_gather_of_entries(batch, indices, all_indices, entries);
   add_gather_of_entries(batch, values, all_values, entries);
   batch.after.push_back([tensor, all_indices, all_values, entries] {
-    const at::Tensor summed = at::_sparse_coo_tensor_unsafe(side_by_side(all_indices, tensor.sparse_dim(), entries), all_values,
-                                                            tensor.sizes(), tensor.options().device(at::kCPU)).coalesce();
+    const at::Tensor summed =
+        at::_sparse_coo_tensor_unsafe(side_by_side(all_indices, tensor.sparse_dim(), entries), all_values,
+                                      tensor.sizes(), tensor.options().device(at::kCPU))
+            .coalesce();
     tensor.copy_(summed);
   });
   return start(std::move(batch));

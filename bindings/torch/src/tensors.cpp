@@ -67,7 +67,8 @@ double premul_factor(const c10d::ReduceOp& op, const char* collective) {
 
 void check_dense(const at::Tensor& tensor, const char* collective) {
   TORCH_CHECK(tensor.defined(), collective, ": undefined tensor");
-  TORCH_CHECK(tensor.layout() == at::kStrided, collective, ": longspan needs dense tensors, found layout ", tensor.layout());
+  TORCH_CHECK(tensor.layout() == at::kStrided, collective, ": longspan needs dense tensors, found layout ",
+              tensor.layout());
 }
 
 bool usable(const at::Tensor& tensor) {
@@ -82,7 +83,8 @@ bool is_bitwise(const c10d::ReduceOp& op) {
 
 Reduction reduction_for(const at::Tensor& tensor, const c10d::ReduceOp& op, const char* collective) {
   const std::optional<DataType> type = wire_type(tensor.scalar_type());
-  TORCH_CHECK(type.has_value(), collective, ": invalid scalar type ", tensor.scalar_type(), ", which longspan cannot reduce");
+  TORCH_CHECK(type.has_value(), collective, ": invalid scalar type ", tensor.scalar_type(),
+              ", which longspan cannot reduce");
   Reduction made;
   made.type = *type;
   if (tensor.is_complex()) {
@@ -102,8 +104,8 @@ const at::Tensor& single(const std::vector<at::Tensor>& tensors, const char* col
 
 void check_like(const at::Tensor& tensor, const at::Tensor& like, const char* collective) {
   check_dense(tensor, collective);
-  TORCH_CHECK(tensor.scalar_type() == like.scalar_type(), collective, ": tensors of different types, ", tensor.scalar_type(), " and ",
-              like.scalar_type());
+  TORCH_CHECK(tensor.scalar_type() == like.scalar_type(), collective, ": tensors of different types, ",
+              tensor.scalar_type(), " and ", like.scalar_type());
 }
 
 at::Tensor staged(const at::Tensor& tensor) {

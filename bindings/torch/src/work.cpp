@@ -17,9 +17,10 @@ constexpr std::size_t kMostThreads = 16;  // callbacks that wait for each other 
 std::exception_ptr error_of(const Status& status) {
   if (status.ok()) return nullptr;
   // Programs that know other backends look for these words.
-  const std::string what = status.code() == StatusCode::kTimeout ? "Timed out waiting: " + std::string(status.message()) : status.to_string();
-  return std::make_exception_ptr(
-      c10::DistBackendError(c10::SourceLocation{__func__, __FILE__, static_cast<std::uint32_t>(__LINE__)}, "longspan: " + what));
+  const std::string what = status.code() == StatusCode::kTimeout ? "Timed out waiting: " + std::string(status.message())
+                                                                 : status.to_string();
+  return std::make_exception_ptr(c10::DistBackendError(
+      c10::SourceLocation{__func__, __FILE__, static_cast<std::uint32_t>(__LINE__)}, "longspan: " + what));
 }
 
 c10d::WorkResult outcome_of(const Status& status, bool failed) {
@@ -101,7 +102,8 @@ void Finisher::State::run(State& state) {
   }
 }
 
-LongspanWork::LongspanWork(int rank, Plan plan) : c10d::Work(rank, plan.type, plan.title, plan.inputs), plan_(std::move(plan)) {}
+LongspanWork::LongspanWork(int rank, Plan plan)
+    : c10d::Work(rank, plan.type, plan.title, plan.inputs), plan_(std::move(plan)) {}
 
 void LongspanWork::follow(std::vector<longspan::Work> operations, const std::shared_ptr<Finisher::State>& finisher) {
   operations_ = std::move(operations);
@@ -109,7 +111,9 @@ void LongspanWork::follow(std::vector<longspan::Work> operations, const std::sha
   for (longspan::Work& operation : operations_) {
     operation.then([self = c10::intrusive_ptr<LongspanWork>::reclaim_copy(this), finisher](const Status&) {
       // A thread in wait() ends it without a change of threads; one that gives up looks once more at what is open.
-      if (self->open_.fetch_sub(1) == 1 && self->waiting_.load() == 0 && !self->concluding_.load()) Finisher::State::take(finisher, self);
+      if (self->open_.fetch_sub(1) == 1 && self->waiting_.load() == 0 && !self->concluding_.load()) {
+        Finisher::State::take(finisher, self);
+      }
     });
   }
   // Over already: a small message that its peers were waiting with, or a group of one. Nobody has seen its future yet.

@@ -18,9 +18,10 @@ namespace longspan::torch_binding {
 
 class LongspanWork;
 
-/// Ends works whose communication is over when nobody waits for them: copies results out and runs the callbacks of their
-/// futures, which may be Python and slow, away from the thread that drives the network. A callback may wait for another
-/// work's future (PowerSGD's does), so there is another thread whenever all are busy. Threads start when first needed.
+/// Ends works whose communication is over when nobody waits for them: copies results out and runs the callbacks of
+/// their futures, which may be Python and slow, away from the thread that drives the network. A callback may wait for
+/// another work's future (PowerSGD's does), so there is another thread whenever all are busy. Threads start when first
+/// needed.
 class Finisher {
  public:
   struct State;

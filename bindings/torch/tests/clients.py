@@ -63,12 +63,18 @@ def check_ddp_with_bf16_compression_and_power_sgd():
     close(train(net, wrapped, net.parameters()).state_dict(), reference(), tolerance=1e-2)
     net = model()
     wrapped = DistributedDataParallel(net)
-    wrapped.register_comm_hook(powerSGD_hook.PowerSGDState(None, matrix_approximation_rank=4, start_powerSGD_iter=2), powerSGD_hook.powerSGD_hook)
+    wrapped.register_comm_hook(
+        powerSGD_hook.PowerSGDState(None, matrix_approximation_rank=4, start_powerSGD_iter=2),
+        powerSGD_hook.powerSGD_hook,
+    )
     close(train(net, wrapped, net.parameters()).state_dict(), reference(), tolerance=0.1)
 
 
 def full_state(net):
-    return {name: value.full_tensor() if hasattr(value, "full_tensor") else value for name, value in net.state_dict().items()}
+    return {
+        name: value.full_tensor() if hasattr(value, "full_tensor") else value
+        for name, value in net.state_dict().items()
+    }
 
 
 def check_fsdp2_trains_as_one_process():

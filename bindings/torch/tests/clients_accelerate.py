@@ -1,4 +1,5 @@
-"""Hugging Face Accelerate. It knows no other process groups for the host than its own list; one that is there already it takes."""
+"""Hugging Face Accelerate. It knows no other process groups for the host than its own list; one that is there already
+it takes."""
 
 import os
 

@@ -163,7 +163,11 @@ def check_all_to_all():
     send = [rank + r + 1 for r in range(n)]
     output = torch.zeros(sum(send), 2)
     dist.all_to_all_single(output, torch.full((sum(send), 2), float(rank)), send, send)
-    same(output, torch.cat([torch.full((send[r], 2), float(r)) for r in range(n)]), "all_to_all_single of different lengths")
+    same(
+        output,
+        torch.cat([torch.full((send[r], 2), float(r)) for r in range(n)]),
+        "all_to_all_single of different lengths",
+    )
     outputs = [torch.zeros(rank + r + 1) for r in range(n)]
     dist.all_to_all(outputs, [torch.full((rank + r + 1,), float(rank)) for r in range(n)])
     for r in range(n):
@@ -308,7 +312,9 @@ def check_wrong_arguments_are_refused_as_torch_does():
     raises(lambda: dist.all_to_all([half] * n, [one] * n), "type")
     raises(lambda: dist.all_to_all_single(torch.zeros(n), torch.zeros(n), [1] * n, [2] * n), "split")
     raises(lambda: dist.all_to_all_single(torch.zeros(n), torch.zeros(n), [1] * (n - 1), [1] * n), "splits")
-    raises(lambda: dist.all_to_all_single(torch.zeros(n), torch.zeros(n), [-1, n + 1] + [0] * (n - 2), [1] * n), "negative")
+    raises(
+        lambda: dist.all_to_all_single(torch.zeros(n), torch.zeros(n), [-1, n + 1] + [0] * (n - 2), [1] * n), "negative"
+    )
     if rank == 0 and dist.get_debug_level() != dist.DebugLevel.DETAIL:  # which compares with what the others call
         raises(lambda: dist.gather(one, [two] * n), "elements")
         raises(lambda: dist.gather(one, [one] * n, dst=1), "")

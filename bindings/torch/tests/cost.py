@@ -1,7 +1,8 @@
-"""What a call costs: python cost.py [BACKEND...]; two ranks of this host, blocking and asynchronous all_reduce of small tensors.
+"""What a call costs: python cost.py [BACKEND...]; two ranks of this host, blocking and asynchronous all_reduce of small
+tensors.
 
-For each size: time of a blocking call in a chain of them, and, of an asynchronous one, the time until it returns and the time
-until wait() has returned. Medians over the calls of rank 0, in microseconds.
+For each size: time of a blocking call in a chain of them, and, of an asynchronous one, the time until it returns and
+the time until wait() has returned. Medians over the calls of rank 0, in microseconds.
 """
 
 import os
@@ -48,8 +49,12 @@ def worker(rank, port, backend):
         found = measure(dist, torch, size)
         if rank == 0:
             blocking, returned, waited = found
-            print(f"{backend:9} {size:7} bytes: blocking {blocking:7.1f} us, asynchronous: returns in {returned:6.1f} us, "
-                  f"over in {waited:7.1f} us", flush=True)
+            print(
+                f"{backend:9} {size:7} bytes: blocking {blocking:7.1f} us, asynchronous: returns in {returned:6.1f} "
+                f"us, "
+                f"over in {waited:7.1f} us",
+                flush=True,
+            )
     dist.barrier()
     dist.destroy_process_group()
 

@@ -5,6 +5,7 @@ What ends a group is done to a group made for it: the world that runs the checks
 
 import contextlib
 import copy
+import os
 import threading
 import time
 from datetime import timedelta
@@ -49,11 +50,17 @@ def check_monitored_barrier_lets_all_pass_and_names_who_is_missing():
     for _ in range(3):
         dist.monitored_barrier(timeout=timedelta(seconds=30))
     with group_of_all() as group:
-        absences = ((False, {1}, "Rank 1 failed"), (True, {1, 2}, "Ranks 1, 2 failed"), (False, {1, 2}, "Rank 1 failed"))
+        absences = (
+            (False, {1}, "Rank 1 failed"),
+            (True, {1, 2}, "Ranks 1, 2 failed"),
+            (False, {1, 2}, "Rank 1 failed"),
+        )
         for wait_all, absent, names in absences:
             if rank not in absent:
                 who = "[Rank 0]" if rank == 0 else f"Rank {rank} successfully reached monitoredBarrier"
-                raises(lambda: dist.monitored_barrier(group, timedelta(milliseconds=300), wait_all), names, who, "300 ms")
+                raises(
+                    lambda: dist.monitored_barrier(group, timedelta(milliseconds=300), wait_all), names, who, "300 ms"
+                )
             dist.barrier()
         if rank > 0:
             raises(lambda: dist.monitored_barrier(group, timedelta(milliseconds=200)), "rank 0")
@@ -82,6 +89,24 @@ def check_a_group_has_the_timeout_it_was_made_with():
         if dist.get_rank() > 0:
             failing(lambda: dist.broadcast(torch.ones(1), 0, group=group), 5, "did not finish")
         dist.barrier()
+
+
+def check_the_timeout_of_the_environment_holds_where_the_program_gives_none():
+    os.environ["LONGSPAN_TIMEOUT"] = "1s"
+    try:
+        with group_of_all() as group:
+            assert backend_of(group).options._timeout == timedelta(seconds=1)
+            if dist.get_rank() > 0:
+                failing(lambda: dist.broadcast(torch.ones(1), 0, group=group), 5, "did not finish")
+            dist.barrier()
+        with group_of_all(timeout=timedelta(seconds=70)) as group:
+            assert backend_of(group).options._timeout == timedelta(seconds=70)
+        os.environ["LONGSPAN_TIMEOUT"] = "soon"
+        raises(dist.new_group, "LONGSPAN_TIMEOUT", "soon")
+    finally:
+        del os.environ["LONGSPAN_TIMEOUT"]
+    with group_of_all() as group:
+        assert backend_of(group).options._timeout == c10d.default_pg_timeout
 
 
 def check_a_call_can_have_a_timeout_of_its_own():
@@ -134,7 +159,10 @@ def check_the_sequence_number_counts_collectives():
         before = backend._get_sequence_number_for_group()
         dist.all_reduce(torch.ones(1), group=group)
         if dist.get_rank() < 2:  # messages between some ranks do not count: they are not everyone's
-            dist.send(torch.ones(1), 1, group=group) if dist.get_rank() == 0 else dist.recv(torch.ones(1), 0, group=group)
+            if dist.get_rank() == 0:
+                dist.send(torch.ones(1), 1, group=group)
+            else:
+                dist.recv(torch.ones(1), 0, group=group)
         raises(lambda: dist.all_reduce(torch.ones(1, dtype=torch.int16), group=group), "")
         dist.barrier(group)
         assert backend._get_sequence_number_for_group() == before + 2
@@ -165,9 +193,15 @@ def check_ranks_that_disagree_are_told_so():
     rank = dist.get_rank()
     differing = {
         "count": lambda group: dist.all_reduce(torch.ones(2 if rank == 1 else 3), group=group),
-        "type": lambda group: dist.all_reduce(torch.ones(4, dtype=torch.float64 if rank == 1 else torch.float32), group=group),
-        "operation": lambda group: dist.all_reduce(torch.ones(4), dist.ReduceOp.MAX if rank == 1 else dist.ReduceOp.SUM, group=group),
-        "collective": lambda group: dist.broadcast(torch.ones(4), 0, group=group) if rank == 1 else dist.all_reduce(torch.ones(4), group=group),
+        "type": lambda group: dist.all_reduce(
+            torch.ones(4, dtype=torch.float64 if rank == 1 else torch.float32), group=group
+        ),
+        "operation": lambda group: dist.all_reduce(
+            torch.ones(4), dist.ReduceOp.MAX if rank == 1 else dist.ReduceOp.SUM, group=group
+        ),
+        "collective": lambda group: (
+            dist.broadcast(torch.ones(4), 0, group=group) if rank == 1 else dist.all_reduce(torch.ones(4), group=group)
+        ),
         "root": lambda group: dist.broadcast(torch.ones(4), 1 if rank == 1 else 0, group=group),
     }
     for name, call in differing.items():
@@ -208,7 +242,9 @@ def check_groups_are_split_by_their_members_alone():
     with group_of_all() as parent:
         ranks = [0, 3] if rank in (0, 3) else [1, 2]
         options = copy.deepcopy(backend_of(parent).options)
-        part = parent.split_group(ranks, timeout=timedelta(seconds=50), opts=options, group_name=f"split-{ranks}", group_desc="half")
+        part = parent.split_group(
+            ranks, timeout=timedelta(seconds=50), opts=options, group_name=f"split-{ranks}", group_desc="half"
+        )
         assert part.size() == 2 and part.rank() == ranks.index(rank) and part.group_desc == "half"
         tensor = torch.tensor([rank])
         part.allreduce([tensor]).wait()

@@ -1,4 +1,5 @@
-"""The launchers that people use, each with four real processes on this host: torchrun, mpirun, Slurm's environment, the lab.
+"""The launchers that people use, each with four real processes on this host: torchrun, mpirun, Slurm's environment, the
+lab.
 
 launch.py torchrun|mpirun|slurm|lab      exit code 77: the launcher is not installed
 """

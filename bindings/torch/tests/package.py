@@ -1,7 +1,7 @@
 """The package as it is installed: what its metadata says, and that `import torch` never breaks by it.
 
-python package.py BUILD_FOLDER: installs the built package into a folder of its own with the metadata of its wheel, and imports
-it from there in other processes. Exit code 77: torch is missing.
+python package.py BUILD_FOLDER: installs the built package into a folder of its own with the metadata of its wheel, and
+imports it from there in other processes. Exit code 77: torch is missing.
 """
 
 import os
@@ -18,7 +18,9 @@ SOURCES = os.path.dirname(HERE)
 def python(site, code, **environment):
     """What a process that finds the package in `site` prints; its exit code and errors too."""
     environment = {**os.environ, "PYTHONPATH": site, "PYTHONDONTWRITEBYTECODE": "1", **environment}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, cwd=site)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, cwd=site
+    )
     return done.returncode, done.stdout.strip(), done.stderr
 
 
@@ -36,8 +38,13 @@ def fails(site, code, *words, **environment):
 
 
 def install(build, site):
-    subprocess.run(["cmake", "--install", build, "--component", "python", "--prefix", site], check=True, stdout=subprocess.DEVNULL)
-    code = f"import os; os.chdir({SOURCES!r}); from scikit_build_core.build import prepare_metadata_for_build_wheel as p; p({site!r})"
+    subprocess.run(
+        ["cmake", "--install", build, "--component", "python", "--prefix", site], check=True, stdout=subprocess.DEVNULL
+    )
+    code = (
+        f"import os; os.chdir({SOURCES!r}); "
+        f"from scikit_build_core.build import prepare_metadata_for_build_wheel as p; p({site!r})"
+    )
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     return made.returncode == 0 or print(f"no metadata, so without it: {made.stderr.strip().splitlines()[-1]}")
 
@@ -50,6 +57,11 @@ dist.all_reduce(tensor)
 assert tensor.tolist() == [1, 1]
 dist.destroy_process_group()
 """
+
+
+def check_one_library(site):
+    found = [name for name in os.listdir(os.path.join(site, "longspan")) if name.startswith("liblongspan")]
+    assert len(found) == 1, f"a wheel has no links, so each of {found} would be a copy"
 
 
 def check_metadata(site):
@@ -72,8 +84,12 @@ def check_autoload(site):
 
 def check_imports(site):
     works(site, "import longspan, torch" + INIT)
-    works(site, "import importlib, longspan, longspan_autoload, torch; importlib.reload(longspan); longspan._register(); "
-                "longspan_autoload.autoload(); import torch.distributed as d; assert d.Backend.backend_list.count('longspan') == 1" + INIT)
+    works(
+        site,
+        "import importlib, longspan, longspan_autoload, torch; importlib.reload(longspan); longspan._register(); "
+        "longspan_autoload.autoload(); import torch.distributed as d; assert d.Backend.backend_list.count('longspan') "
+        "== 1" + INIT,
+    )
 
 
 def check_broken_packages(site):
@@ -84,7 +100,12 @@ def check_broken_packages(site):
     os.remove(os.path.join(site, "longspan", "_built_for.py"))
     fails(site, "import longspan", "source folder")
     with open(os.path.join(site, "longspan", "_built_for.py"), "w", encoding="utf-8") as file:
-        file.write(works(site, "import torch; print('TORCH_MINOR = %r' % '.'.join(torch.__version__.split('+')[0].split('.')[:2]))"))
+        file.write(
+            works(
+                site,
+                "import torch; print('TORCH_MINOR = %r' % '.'.join(torch.__version__.split('+')[0].split('.')[:2]))",
+            )
+        )
     for name in os.listdir(os.path.join(site, "longspan")):
         if name.startswith("liblongspan"):
             os.remove(os.path.join(site, "longspan", name))
@@ -100,7 +121,7 @@ def main(build):
         return 77
     with tempfile.TemporaryDirectory() as site:
         with_metadata = install(build, site)
-        checks = [check_imports, check_broken_packages]
+        checks = [check_one_library, check_imports, check_broken_packages]
         for check in [check_metadata, check_autoload, *checks] if with_metadata else checks:
             check(site)
             print(f"ok    {check.__name__}", flush=True)

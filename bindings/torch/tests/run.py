@@ -1,7 +1,9 @@
-"""Runs checks on 4 ranks: python run.py [--needs PACKAGE] MODULE... ; a check is a function `check_*` of the module, called on every rank.
+"""Runs checks on 4 ranks: python run.py [--needs PACKAGE] MODULE... ; a check is a function `check_*` of the module,
+called on every rank.
 
-Every rank runs every check, in the same order, in one process group. A check that fails on some rank ends the run, with what
-it said on which rank: the others may be inside a collective with it. Exit code 77: torch, the process group or PACKAGE is missing.
+Every rank runs every check, in the same order, in one process group. A check that fails on some rank ends the run, with
+what it said on which rank: the others may be inside a collective with it. Exit code 77: torch, the process group or
+PACKAGE is missing.
 """
 
 import importlib
@@ -41,7 +43,9 @@ def worker(rank, port, modules, results):
     store = dist.TCPStore("127.0.0.1", port, is_master=False)
     name = "starting"
     try:
-        dist.init_process_group("longspan", store=store, rank=rank, world_size=RANKS, pg_options=longspan.Options(topology_text=TOPOLOGY))
+        dist.init_process_group(
+            "longspan", store=store, rank=rank, world_size=RANKS, pg_options=longspan.Options(topology_text=TOPOLOGY)
+        )
         for module_name in modules:
             module = importlib.import_module(module_name)
             for name in [n for n in vars(module) if n.startswith("check_")]:
@@ -76,7 +80,9 @@ def main(modules):
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    processes = [context.Process(target=worker, args=(rank, store.port, modules, results), daemon=True) for rank in range(RANKS)]
+    processes = [
+        context.Process(target=worker, args=(rank, store.port, modules, results), daemon=True) for rank in range(RANKS)
+    ]
     for process in processes:
         process.start()
     deadline = time.monotonic() + float(os.environ.get("TEST_SECONDS", "240"))

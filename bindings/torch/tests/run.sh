@@ -13,7 +13,7 @@ if ! "$python" -c 'import torch' 2>/dev/null; then
   exit 0
 fi
 mkdir -p "build/$preset"
-cmake --preset "$preset" -DLONGSPAN_TORCH=ON -DPython3_EXECUTABLE="$python" ${TEST_CMAKE_ARGS:-} >"build/$preset/configure.log" 2>&1 ||
-  { cat "build/$preset/configure.log"; exit 1; }
+cmake --preset "$preset" -DLONGSPAN_TORCH=ON -DPython3_EXECUTABLE="$python" ${TEST_CMAKE_ARGS:-} \
+  >"build/$preset/configure.log" 2>&1 || { cat "build/$preset/configure.log"; exit 1; }
 cmake --build --preset "$preset" --target longspan_torch
 ctest --test-dir "build/$preset" -R '^torch_' --output-on-failure --no-tests=error "$@"

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""train.py over two emulated regions, on longspan and on Gloo: the losses must be the same, the steps need not take as long.
+"""train.py over two emulated regions, on longspan and on Gloo: the losses must be the same, the steps need not take as
+long.
 
   cmake --preset release -DLONGSPAN_TORCH=ON -DPython3_EXECUTABLE=PYTHON && cmake --build --preset release
   PYTHON bindings/torch/examples/gpt/side_by_side.py          # PYTHON has torch and matplotlib; about two minutes
@@ -21,7 +22,8 @@ ROOT = HERE.parents[3]
 sys.path.insert(0, str(ROOT / "perf" / "torch"))
 from ranks import Runner  # noqa: E402
 
-# Sums in another order round otherwise, and training magnifies that step by step: with bf16 it tells of the sums only at first.
+# Sums in another order round otherwise, and training magnifies that step by step: with bf16 it tells of the sums only
+# at first.
 ALLOWED = {False: 2e-3, True: 5e-3}
 COMPARED_STEPS = {False: 1000, True: 20}
 COLOURS = {"longspan": "#0a7d5a", "gloo": "#c4622d"}
@@ -110,11 +112,13 @@ def main():
     draw(runs, options.out / "gpt.png")
     for backend, each in runs.items():
         print(
-            f"{NAMES[backend]:9} step {each['median_step_s']:.3f} s (median), loss {each['losses'][0]:.3f} -> {each['losses'][-1]:.3f}"
+            f"{NAMES[backend]:9} step {each['median_step_s']:.3f} s (median), loss {each['losses'][0]:.3f} -> "
+            f"{each['losses'][-1]:.3f}"
             + ("" if each["lab"]["valid"] else ", run invalid: the lab was late by itself")
         )
     print(
-        f"longspan is {result['times_as_fast']:.2f} x as fast; losses differ by at most {difference:.1e}; see {options.out}/gpt.png"
+        f"longspan is {result['times_as_fast']:.2f} x as fast; losses differ by at most {difference:.1e}; see "
+        f"{options.out}/gpt.png"
     )
     if difference > ALLOWED[options.bf16]:
         print(f"the losses differ by more than {ALLOWED[options.bf16]}: one of the two sums wrongly", file=sys.stderr)

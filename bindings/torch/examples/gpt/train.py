@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """A small GPT that learns to write like Ambrose Bierce, on any torch.distributed backend, with DistributedDataParallel.
 
-  torchrun --nproc-per-node 2 train.py --backend longspan            # or any launcher that sets RANK, WORLD_SIZE, MASTER_ADDR
-  train.py --backend none                                            # one process
+  torchrun --nproc-per-node 2 train.py --backend longspan  # or any launcher that sets RANK, WORLD_SIZE, MASTER_ADDR
+  train.py --backend none                                  # one process
 
-Rank 0 prints the loss (the mean over all ranks) and each step's time, writes --json, and at the end a few words of its own.
+Rank 0 prints the loss (the mean over all ranks) and each step's time, writes --json, and at the end a few words of its
+own.
 """
 
 import argparse

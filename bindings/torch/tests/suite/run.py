@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Runs PyTorch's own distributed suite over longspan on 4 ranks of this host, and compares with what Gloo passes there.
 
-  PYTHONPATH=build/release/python bindings/torch/tests/suite/run.py --out longspan.json    # all; again goes on where it stopped
-  ... run.py --backend gloo --out gloo.json                                                # what to compare with
-  ... run.py --part                                                                        # what Gloo passes: what CI runs
-  ... run.py --only 'test_barrier.*'                                                       # one or some
+  PYTHONPATH=build/release/python bindings/torch/tests/suite/run.py --out longspan.json  # all; again: goes on
+  ... run.py --backend gloo --out gloo.json                                              # what to compare with
+  ... run.py --part                                                                      # what Gloo passes, as CI does
+  ... run.py --only 'test_barrier.*'                                                     # one or some
 
-Every test gets fresh ranks and a time box. Exit code 0: every test that Gloo passes passes here too, or is in exceptions.toml
-with its reason, and what is listed there does not pass. 75: --stop-after ended the run early. 77: torch, expecttest or the
-package is missing.
+Every test gets fresh ranks and a time box. Exit code 0: every test that Gloo passes passes here too, or is in
+exceptions.toml with its reason, and what is listed there does not pass. 75: --stop-after ended the run early. 77:
+torch, expecttest or the package is missing.
 """
 
 import argparse
@@ -38,19 +38,34 @@ def arguments():
     parse.add_argument("--again", choices=["failed", "all"], help="run these again, although --out has them")
     parse.add_argument("--box", type=int, default=60, help="seconds for one test")
     parse.add_argument("--stop-after", type=float, metavar="SECONDS", help="start no test after this")
-    parse.add_argument("--start", choices=["forkserver", "spawn"], default="forkserver",
-                       help="how ranks start: from a process that has imported torch, or each importing it anew, as PyTorch's CI does")
-    parse.add_argument("--regions", action="store_true", help="two regions of two ranks, joined by TCP over the loopback")
+    parse.add_argument(
+        "--start",
+        choices=["forkserver", "spawn"],
+        default="forkserver",
+        help="how ranks start: from a process that has imported torch, or each importing it anew, as PyTorch's CI does",
+    )
+    parse.add_argument(
+        "--regions", action="store_true", help="two regions of two ranks, joined by TCP over the loopback"
+    )
     parse.add_argument("--gloo-results", metavar="FILE", help="compare with these instead of those in perf/results")
     args = parse.parse_args()
-    args.gloo_results = args.gloo_results or RESULTS / ("torch_suite_gloo.json" if args.ranks == 4 else f"torch_suite_gloo_{args.ranks}.json")
+    args.gloo_results = args.gloo_results or RESULTS / (
+        "torch_suite_gloo.json" if args.ranks == 4 else f"torch_suite_gloo_{args.ranks}.json"
+    )
     return args
 
 
 def prepare(args, folder):
     """The environment that the suite reads when it is imported, here and in the ranks."""
-    os.environ.update(BACKEND=args.backend, WORLD_SIZE=str(args.ranks), TEMP_DIR=folder, INIT_METHOD=f"file://{folder}/init",
-                      SUITE_START=args.start, SUITE_LOG=f"{folder}/ranks.log", DISTRIBUTED_TESTS_DEFAULT_TIMEOUT=str(args.box))
+    os.environ.update(
+        BACKEND=args.backend,
+        WORLD_SIZE=str(args.ranks),
+        TEMP_DIR=folder,
+        INIT_METHOD=f"file://{folder}/init",
+        SUITE_START=args.start,
+        SUITE_LOG=f"{folder}/ranks.log",
+        DISTRIBUTED_TESTS_DEFAULT_TIMEOUT=str(args.box),
+    )
     # One thread a rank: four ranks share the cores, and a fork server must not have others.
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(FOLDER), os.environ.get("PYTHONPATH")]))
@@ -106,7 +121,13 @@ def run_one(test_class, name):
         record["reason"] = why
     elif kind == "failed":
         record["error"] = last_words(why)
-        print(why, "what the ranks wrote, the end of it:", log.read_text(errors="replace")[-4000:], sep="\n", file=sys.stderr)
+        print(
+            why,
+            "what the ranks wrote, the end of it:",
+            log.read_text(errors="replace")[-4000:],
+            sep="\n",
+            file=sys.stderr,
+        )
     return record
 
 
@@ -125,7 +146,11 @@ def known_exceptions():
 
 def judge(tests, gloo, exceptions):
     """What is wrong, as sentences. `tests`: what ran now; of the others nothing is said."""
-    wrong = [f"exceptions.toml: {name}: Gloo does not pass it, it needs no exception" for name in exceptions if gloo.get(name) != "passed"]
+    wrong = [
+        f"exceptions.toml: {name}: Gloo does not pass it, it needs no exception"
+        for name in exceptions
+        if gloo.get(name) != "passed"
+    ]
     for name, record in tests.items():
         passed = record["result"] == "passed"
         if name in exceptions and passed:
@@ -138,9 +163,14 @@ def judge(tests, gloo, exceptions):
 
 
 def summary(args, tests):
-    count = {kind: sum(record["result"] == kind for record in tests.values()) for kind in ("passed", "failed", "skipped")}
-    print(f"{args.backend}: {count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped, of {len(tests)}, "
-          f"in {sum(record['seconds'] for record in tests.values()):.0f} s")
+    count = {
+        kind: sum(record["result"] == kind for record in tests.values()) for kind in ("passed", "failed", "skipped")
+    }
+    print(
+        f"{args.backend}: {count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped, of "
+        f"{len(tests)}, "
+        f"in {sum(record['seconds'] for record in tests.values()):.0f} s"
+    )
     if args.backend == "gloo":
         return 0
     if not pathlib.Path(args.gloo_results).exists():
@@ -157,7 +187,10 @@ def summary(args, tests):
 
 
 def of_gloo(args):
-    return {name: record["result"] for name, record in json.loads(pathlib.Path(args.gloo_results).read_text())["tests"].items()}
+    return {
+        name: record["result"]
+        for name, record in json.loads(pathlib.Path(args.gloo_results).read_text())["tests"].items()
+    }
 
 
 def chosen(args, every):
@@ -168,7 +201,9 @@ def chosen(args, every):
 
 
 def run_all(args, suite, names, head):
-    known = json.loads(pathlib.Path(args.out).read_text())["tests"] if args.out and pathlib.Path(args.out).exists() else {}
+    known = (
+        json.loads(pathlib.Path(args.out).read_text())["tests"] if args.out and pathlib.Path(args.out).exists() else {}
+    )
     again = {"failed": ["failed"], "all": ["passed", "failed", "skipped"], None: []}[args.again]
     tests = {name: record for name, record in known.items() if record["result"] not in again}
     end = time.monotonic() + args.stop_after if args.stop_after else None
@@ -179,7 +214,10 @@ def run_all(args, suite, names, head):
             return tests, False
         tests[name] = run_one(suite, name)
         record = tests[name]
-        print(f"{record['result']:8}{name} ({record['seconds']} s) {record.get('reason') or record.get('error') or ''}", flush=True)
+        print(
+            f"{record['result']:8}{name} ({record['seconds']} s) {record.get('reason') or record.get('error') or ''}",
+            flush=True,
+        )
         if args.out:
             write(args.out, head, {**known, **tests})
     return tests, True
@@ -193,7 +231,9 @@ def main():
             import torch
             import torch_suite
         except ImportError as missing:
-            print(f"SKIP: torch is not installed, or the process group not built, or what torch's suite needs: {missing}")
+            print(
+                f"SKIP: torch is not installed, or the process group not built, or what torch's suite needs: {missing}"
+            )
             return MISSING
         if args.start == "forkserver":
             torch.multiprocessing.get_context("forkserver").set_forkserver_preload(["torch_suite"])

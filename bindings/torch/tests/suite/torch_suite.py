@@ -1,8 +1,8 @@
 """PyTorch's own suite (torch.testing._internal.distributed.distributed_test), for the backend that BACKEND names.
 
-The suite knows its backends by name: a test for "gloo" is skipped for every name it has not heard of. So its source is loaded
-with the gates of WIDENINGS opened for longspan, each of which must be found as often as it says, and DistTestCases' tables get
-the name. The tests themselves stay as they are.
+The suite knows its backends by name: a test for "gloo" is skipped for every name it has not heard of. So its source is
+loaded with the gates of WIDENINGS opened for longspan, each of which must be found as often as it says, and
+DistTestCases' tables get the name. The tests themselves stay as they are.
 
 The environment that the suite reads when it is imported (BACKEND, WORLD_SIZE, TEMP_DIR, INIT_METHOD) is set by run.py.
 """
@@ -39,7 +39,10 @@ def widened(source):
     for gate, wider, times in WIDENINGS:
         found = source.count(gate)
         if found != times:
-            raise RuntimeError(f"{SUITE} of torch {torch.__version__}: {gate!r} is there {found} times, expected {times}; look at what changed")
+            raise RuntimeError(
+                f"{SUITE} of torch {torch.__version__}: {gate!r} is there {found} times, expected {times}; look at "
+                f"what changed"
+            )
         source = source.replace(gate, wider)
     return source
 
@@ -59,7 +62,8 @@ suite = load()
 
 
 def rank_main(environment, target, arguments, options):
-    """What a rank runs: as after a spawn, the environment is the parent's of now, whenever the fork server was started."""
+    """What a rank runs: as after a spawn, the environment is the parent's of now, whenever the fork server was
+    started."""
     os.environ.clear()
     os.environ.update(environment)
     suite.INIT_METHOD = environment["INIT_METHOD"]
@@ -89,5 +93,7 @@ class TorchSuite(suite.TestDistBackend, suite.DistributedTest._DistTestBase):
         context = torch.multiprocessing.get_context(os.environ["SUITE_START"])
         environment = dict(os.environ)
         self._start_processes(
-            lambda target, name, args, kwargs: context.Process(target=rank_main, name=name, args=(environment, target, args, kwargs))
+            lambda target, name, args, kwargs: context.Process(
+                target=rank_main, name=name, args=(environment, target, args, kwargs)
+            )
         )
