@@ -74,7 +74,8 @@ bool reduces(Collective kind) noexcept {
   return kind == Collective::kAllReduce || kind == Collective::kReduce || kind == Collective::kReduceScatter;
 }
 
-std::size_t chunk_edge(std::size_t count, std::uint32_t chunk, std::uint32_t chunks, std::size_t element_size) noexcept {
+std::size_t chunk_edge(std::size_t count, std::uint32_t chunk, std::uint32_t chunks,
+                       std::size_t element_size) noexcept {
   if (chunk >= chunks) return count;
   if (chunk == 0) return 0;
   return scaled(count, chunk, chunks, element_size);

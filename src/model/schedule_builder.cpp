@@ -227,7 +227,8 @@ void ScheduleBuilder::resolve_writers(const Step& reader, std::vector<bool>& vie
   for (std::uint32_t k = 0; k < reader.operands_count; ++k) {
     Operand& operand = schedule_.operands[index(reader.operands_begin + k)];
     if (operand.slice.buffer != BufferKind::kScratch) continue;
-    const auto first = std::lower_bound(writers.begin(), writers.end(), std::pair(operand.slice.area, std::uint32_t{0}));
+    const auto first =
+        std::lower_bound(writers.begin(), writers.end(), std::pair(operand.slice.area, std::uint32_t{0}));
     std::vector<std::uint32_t> found;
     for (auto at = first; at != writers.end() && at->first == operand.slice.area; ++at) {
       if (overlaps(schedule_.steps[index(at->second)].dst, operand.slice)) found.push_back(at->second);

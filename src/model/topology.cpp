@@ -71,7 +71,9 @@ Latency Cluster::latency(int from, int to) const {
   cross(topology.racks, x.rack, y.rack);
   cross(topology.sites, x.site, y.site);
   cross(topology.regions, x.region, y.region);
-  if (const WanLink* link = x.region == y.region ? nullptr : topology.wan_link(x.region, y.region)) sum += link->latency;
+  if (const WanLink* link = x.region == y.region ? nullptr : topology.wan_link(x.region, y.region)) {
+    sum += link->latency;
+  }
   return sum;
 }
 
@@ -84,7 +86,8 @@ std::string Cluster::describe(int rank) const {
 Cluster place_in_order(Topology topology, int ranks_per_host) {
   Cluster cluster;
   for (std::size_t h = 0; h < topology.hosts.size(); ++h) {
-    cluster.host_of_rank.insert(cluster.host_of_rank.end(), static_cast<std::size_t>(ranks_per_host), static_cast<int>(h));
+    cluster.host_of_rank.insert(cluster.host_of_rank.end(), static_cast<std::size_t>(ranks_per_host),
+                                static_cast<int>(h));
   }
   cluster.topology = std::move(topology);
   return cluster;

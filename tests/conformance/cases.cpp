@@ -15,7 +15,8 @@ namespace {
 /// A transport in a job that has a key and encrypts everything.
 class Sealed final : public spi::Transport {
  public:
-  explicit Sealed(spi::Transport& transport) : transport_(transport), name_(fmt::format("{} (sealed)", transport.name())) {}
+  explicit Sealed(spi::Transport& transport)
+      : transport_(transport), name_(fmt::format("{} (sealed)", transport.name())) {}
   std::string_view name() const override { return name_; }
   spi::TransportCapabilities capabilities() const override { return transport_.capabilities(); }
   Result<std::unique_ptr<spi::Endpoint>> open(const spi::EndpointOptions& options) override {

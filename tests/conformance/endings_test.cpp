@@ -78,7 +78,8 @@ TEST_CASE("closing under load flushes what can be sent and returns in time", "[c
   CHECK(Clock::now() - before < seconds(15));  // 200 ms were given; what is sent could never all be flushed
   REQUIRE(drive({&pair.a}, [&] { return pair.a.open_operations() == 0; }));
   // b is told, one way or the other, and nothing of it hangs either.
-  REQUIRE(drive({&pair.b}, [&] { return pair.b.open_operations() == 0 && pair.b.closed.size() + pair.b.broken.size() > 0; }));
+  REQUIRE(drive({&pair.b},
+                [&] { return pair.b.open_operations() == 0 && pair.b.closed.size() + pair.b.broken.size() > 0; }));
   CHECK(pair.b.closed.size() + pair.b.broken.size() == 1);
   CHECK(pair.a.exactly_once());
   CHECK(pair.b.exactly_once());

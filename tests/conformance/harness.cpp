@@ -114,7 +114,8 @@ Pair::Pair(spi::Transport& transport, std::size_t eager_credit, int lanes)
   b.connect(1, a.address(), in_time(), lanes);
 }
 
-SharedBytes::SharedBytes(Peer& owner, const Bytes& bytes) : memfd_(::memfd_create("conformance", MFD_CLOEXEC | MFD_ALLOW_SEALING)) {
+SharedBytes::SharedBytes(Peer& owner, const Bytes& bytes)
+    : memfd_(::memfd_create("conformance", MFD_CLOEXEC | MFD_ALLOW_SEALING)) {
   if (::ftruncate(memfd_.get(), static_cast<off_t>(bytes.size())) != 0) std::abort();
   if (::fcntl(memfd_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) std::abort();
   void* memory = ::mmap(nullptr, bytes.size(), PROT_READ | PROT_WRITE, MAP_SHARED, memfd_.get(), 0);

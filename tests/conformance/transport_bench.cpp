@@ -1,6 +1,6 @@
 // Throughput and latency of one transport between two processes of this host, beside raw loopback sockets.
-//   transport_bench [transport] [lanes] [bytes of a message] [messages] [small messages]   (with bytes: without the sockets)
-//   a last argument "spin": large messages, too, are waited for without sleeping, as ucx_perftest does
+//   transport_bench [transport] [lanes] [bytes of a message] [messages] [small messages]   (with bytes: without the
+//   sockets) a last argument "spin": large messages, too, are waited for without sleeping, as ucx_perftest does
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -57,7 +57,8 @@ void ping_pong(Peer& self, spi::PeerId other, bool serves, std::span<std::byte> 
   drive({&self}, [&] { return self.open_operations() == 0; });
 }
 
-void bench_transport(spi::Transport& transport, int lanes, std::size_t bytes, std::uint32_t rounds, std::uint32_t small_rounds, bool spins) {
+void bench_transport(spi::Transport& transport, int lanes, std::size_t bytes, std::uint32_t rounds,
+                     std::uint32_t small_rounds, bool spins) {
   Bytes data(bytes, std::byte{1});
   Bytes ball(kSmall);
   Child child([&](Line& line) {
@@ -81,8 +82,8 @@ void bench_transport(spi::Transport& transport, int lanes, std::size_t bytes, st
   const TimePoint small_start = Clock::now();
   ping_pong(self, 2, true, ball, small_rounds);
   const double small = seconds_since(small_start);
-  fmt::print("{:8} lanes {}: {} KiB messages {:8.4f} GB/s; 1 KiB one way {:6.2f} us\n", transport.name(), lanes, bytes >> 10,
-             static_cast<double>(bytes) * rounds / large / 1e9, small / small_rounds / 2 * 1e6);
+  fmt::print("{:8} lanes {}: {} KiB messages {:8.4f} GB/s; 1 KiB one way {:6.2f} us\n", transport.name(), lanes,
+             bytes >> 10, static_cast<double>(bytes) * rounds / large / 1e9, small / small_rounds / 2 * 1e6);
   child.line().tell("done");
 }
 

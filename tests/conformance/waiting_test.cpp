@@ -42,7 +42,9 @@ TEST_CASE("eight endpoints in eight threads exchange with each other", "[conform
   constexpr std::uint32_t kRounds = kSanitized ? 4 : 20;
   constexpr std::size_t kSize = 40'000;
   std::vector<std::unique_ptr<Peer>> peers;
-  for (spi::PeerId i = 0; i < kPeers; ++i) peers.push_back(std::make_unique<Peer>(transport, i, std::size_t{128} << 10));
+  for (spi::PeerId i = 0; i < kPeers; ++i) {
+    peers.push_back(std::make_unique<Peer>(transport, i, std::size_t{128} << 10));
+  }
   std::vector<std::string> addresses;
   for (const auto& peer : peers) addresses.push_back(peer->address());
   std::atomic<int> right{0};

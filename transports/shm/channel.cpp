@@ -16,15 +16,19 @@ namespace longspan::shm {
 namespace {
 
 constexpr int kRecordsPerPoll = 64;  // then other peers get their turn
-// Room is given back by the quarter of a ring: each time costs a cache line that both sides write. A writer never waits for
-// less than that, since no record needs more than the other three quarters.
+// Room is given back by the quarter of a ring: each time costs a cache line that both sides write. A writer never waits
+// for less than that, since no record needs more than the other three quarters.
 constexpr std::size_t kCommitShare = 4;
 constexpr auto kRedialAfter = std::chrono::milliseconds(2);
 
 }  // namespace
 
 ShmChannel::ShmChannel(spi::PeerId peer, ShmEndpoint& endpoint, Shared& shared)
-    : peer_(peer), endpoint_(endpoint), peer_name_(fmt::format("peer {}", peer)), outbox_(peer, shared), inbox_(peer, shared) {
+    : peer_(peer),
+      endpoint_(endpoint),
+      peer_name_(fmt::format("peer {}", peer)),
+      outbox_(peer, shared),
+      inbox_(peer, shared) {
   inbox_.set_peer_name(peer_name_);
 }
 
@@ -57,10 +61,11 @@ void ShmChannel::dial() {
   if (!dialed) {
     const int error = errno;
     if (error != ECONNREFUSED) return break_down(dialed.status());
-    return break_down(Status(StatusCode::kPeerLost,
-                             fmt::format("nobody listens at {}: the process has ended, or it is in another network namespace "
-                                         "(then the topology must not place it on this host)",
-                                         dial_name_)));
+    return break_down(
+        Status(StatusCode::kPeerLost,
+               fmt::format("nobody listens at {}: the process has ended, or it is in another network namespace "
+                           "(then the topology must not place it on this host)",
+                           dial_name_)));
   }
   if (!dialed->has_value()) {
     next_dial_ = Clock::now() + kRedialAfter;
@@ -73,7 +78,8 @@ void ShmChannel::dial() {
   hello.probe_address = reinterpret_cast<std::uint64_t>(&probe_value_);
   hello.probe_value = probe_value_;
   hello.segment_address = reinterpret_cast<std::uint64_t>(out_->segment.data());
-  const std::array<int, 4> fds{out_->segment.fd(), endpoint_.bell().page_fd(), endpoint_.bell().fd(), endpoint_.heap_fd()};
+  const std::array<int, 4> fds{out_->segment.fd(), endpoint_.bell().page_fd(), endpoint_.bell().fd(),
+                               endpoint_.heap_fd()};
   if (Status sent = send_packet(out_->socket, std::as_bytes(std::span(&hello, 1)), fds); !sent.ok()) {
     hung_up_ = true;
     return;
@@ -113,9 +119,11 @@ void ShmChannel::on_out_socket() {
     case Verdict::kOtherJob:
       return break_down(Status(StatusCode::kInvalidArgument, fmt::format("{} belongs to another job", dial_name_)));
     case Verdict::kOtherVersion:
-      return break_down(Status(StatusCode::kInvalidArgument, "speaks another version of this transport: all ranks must run the same build"));
+      return break_down(Status(StatusCode::kInvalidArgument,
+                               "speaks another version of this transport: all ranks must run the same build"));
     case Verdict::kAlreadyConnected:
-      return break_down(Status(StatusCode::kInvalidArgument, fmt::format("already has a connection from peer {}", endpoint_.self())));
+      return break_down(
+          Status(StatusCode::kInvalidArgument, fmt::format("already has a connection from peer {}", endpoint_.self())));
   }
   if (fds.size() != 2) return break_down(Status(StatusCode::kInternal, "shm: a welcome without its two descriptors"));
   Result<PeerBell> bell = PeerBell::attach(std::move(fds[0]), std::move(fds[1]));
@@ -151,7 +159,9 @@ void ShmChannel::on_in_socket() {
 std::optional<TimePoint> ShmChannel::on_timer(TimePoint now) {
   if (!settling()) return std::nullopt;
   if (now >= deadline_) {
-    break_down(Status(StatusCode::kPeerLost, fmt::format("has not answered at {} in time: its process is there but does not run", dial_name_)));
+    break_down(
+        Status(StatusCode::kPeerLost,
+               fmt::format("has not answered at {} in time: its process is there but does not run", dial_name_)));
     return std::nullopt;
   }
   if (next_dial_ && now >= *next_dial_) dial();
@@ -272,8 +282,8 @@ void ShmChannel::bequeath(std::size_t limit) {
   std::size_t offset = requests.size() * sizeof(BequestEntry);
   for (std::size_t i = 0; i < requests.size(); ++i) {
     const spi::SendRequest& request = requests[i];
-    const BequestEntry entry{request.id.comm, request.id.seq, request.id.stream, request.id.chunk, 0, request.digest, offset,
-                             request.data.size()};
+    const BequestEntry entry{request.id.comm, request.id.seq, request.id.stream,  request.id.chunk, 0,
+                             request.digest,  offset,         request.data.size()};
     std::memcpy(memory->data() + i * sizeof(entry), &entry, sizeof(entry));
     if (!request.data.empty()) std::memcpy(memory->data() + offset, request.data.data(), request.data.size());
     offset += request.data.size();
@@ -311,7 +321,8 @@ void ShmChannel::decide_end() {
   endpoint_.accept_waiting();  // its own connection may still wait to be taken
   const bool unread = (in_ && in_->forward.ready()) || (out_ && out_->backward.ready());
   if (unread || (in_ && inbox_.can_fetch() && in_->memory.mode() == FetchMode::kDirect)) return;
-  break_down(Status(StatusCode::kPeerLost, "its end closed without a goodbye: the process died, or refused this connection"));
+  break_down(
+      Status(StatusCode::kPeerLost, "its end closed without a goodbye: the process died, or refused this connection"));
 }
 
 void ShmChannel::break_down(Status status) {

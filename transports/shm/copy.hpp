@@ -10,8 +10,8 @@
 
 namespace longspan::shm {
 
-/// memcpy to where nobody reads soon: does not bring the old bytes of the destination into the cache, which is a third of
-/// the memory traffic of a large copy. Complete on return, also for other processes.
+/// memcpy to where nobody reads soon: does not bring the old bytes of the destination into the cache, which is a third
+/// of the memory traffic of a large copy. Complete on return, also for other processes.
 inline void copy_past_cache(std::byte* to, const std::byte* from, std::size_t bytes) noexcept {
 #ifdef __SSE2__
   constexpr std::size_t kLine = 64;
@@ -23,7 +23,8 @@ inline void copy_past_cache(std::byte* to, const std::byte* from, std::size_t by
     bytes -= head;
     for (; bytes >= kLine; bytes -= kLine, to += kLine, from += kLine) {
       for (std::size_t i = 0; i < kLine; i += sizeof(__m128i)) {
-        _mm_stream_si128(reinterpret_cast<__m128i*>(to + i), _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i)));
+        _mm_stream_si128(reinterpret_cast<__m128i*>(to + i),
+                         _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i)));
       }
     }
     _mm_sfence();

@@ -28,7 +28,8 @@ std::uint64_t encode(void* owner, ShmEndpoint::Watched what) {
 
 }  // namespace
 
-ShmEndpoint::ShmEndpoint(const spi::EndpointOptions& options, const Tuning& tuning) : options_(options), owner_pid_(::getpid()) {
+ShmEndpoint::ShmEndpoint(const spi::EndpointOptions& options, const Tuning& tuning)
+    : options_(options), owner_pid_(::getpid()) {
   shared_.tuning = tuning;
   shared_.credit_bytes = options.eager_credit_bytes;
 }
@@ -96,11 +97,12 @@ ShmChannel& ShmEndpoint::channel_of(spi::PeerId peer) {
   return *channel;
 }
 
-Result<spi::Channel*> ShmEndpoint::connect(spi::PeerId peer, std::string_view peer_address, const spi::ChannelOptions& options,
-                                           TimePoint deadline) {
+Result<spi::Channel*> ShmEndpoint::connect(spi::PeerId peer, std::string_view peer_address,
+                                           const spi::ChannelOptions& options, TimePoint deadline) {
   if (closed_) return Status(StatusCode::kAborted, "shm: the endpoint is closed");
   if (!peer_address.starts_with(kAddressPrefix)) {
-    return Status(StatusCode::kInvalidArgument, fmt::format("shm: \"{}\" is no address of this transport", peer_address));
+    return Status(StatusCode::kInvalidArgument,
+                  fmt::format("shm: \"{}\" is no address of this transport", peer_address));
   }
   ShmChannel& channel = channel_of(peer);
   if (channel.state() == ShmChannel::State::kBroken) return channel.over_status();
@@ -131,7 +133,9 @@ std::size_t ShmEndpoint::poll(std::span<spi::Completion> completions) {
     progress();
   }
   std::size_t count = 0;
-  while (count < completions.size() && !shared_.completions.empty()) completions[count++] = shared_.completions.pop_front();
+  while (count < completions.size() && !shared_.completions.empty()) {
+    completions[count++] = shared_.completions.pop_front();
+  }
   return count;
 }
 
@@ -190,7 +194,9 @@ void ShmEndpoint::accept_waiting() {
     // Who connects and says nothing is not kept for ever; a rank greets at once.
     if (greetings_.size() >= kMostGreetings) greetings_.erase(greetings_.begin());
     auto greeting = std::make_unique<Greeting>(Greeting{std::move(socket)});
-    if (add_to_epoll(greeting->socket.get(), greeting.get(), Watched::kGreeting).ok()) greetings_.push_back(std::move(greeting));
+    if (add_to_epoll(greeting->socket.get(), greeting.get(), Watched::kGreeting).ok()) {
+      greetings_.push_back(std::move(greeting));
+    }
   }
   for (auto& greeting : greetings_) greet(*greeting);
   std::erase_if(greetings_, [](const auto& greeting) { return greeting->done; });
@@ -231,7 +237,8 @@ Verdict ShmEndpoint::admit(Fd& socket, const Hello& hello, std::vector<Fd> fds) 
   welcome.self = options_.self;
   welcome.reach = link->reach();
   const std::array<int, 2> own{bell_.page_fd(), bell_.fd()};
-  static_cast<void>(send_packet(link->socket, std::as_bytes(std::span(&welcome, 1)), own));  // fails only if the peer is gone again
+  static_cast<void>(
+      send_packet(link->socket, std::as_bytes(std::span(&welcome, 1)), own));  // fails only if the peer is gone again
   channel.join(*std::move(link), hello);
   return Verdict::kWelcome;
 }
@@ -251,11 +258,7 @@ Result<std::unique_ptr<spi::MemoryRegion>> ShmEndpoint::share_memory(std::span<s
 void ShmEndpoint::forget(std::uint64_t comm) {
   shared_.forgotten.insert(comm);
   for (ShmChannel* channel : order_) channel->forget(comm);
-  shared_.completions.remove_if([comm](const spi::Completion& completion) {
-    const bool about_message = completion.kind == spi::CompletionKind::kSend || completion.kind == spi::CompletionKind::kRecv ||
-                               completion.kind == spi::CompletionKind::kArrival;
-    return about_message && completion.id.comm == comm;
-  });
+  shared_.completions.remove_if([comm](const spi::Completion& completion) { return completion.is_of(comm); });
 }
 
 void ShmEndpoint::wait_until_work(TimePoint deadline) {
@@ -284,7 +287,9 @@ void ShmEndpoint::close_gracefully(TimePoint deadline) {
   const auto none = [&](auto what) { return std::none_of(order_.begin(), order_.end(), what); };
   run_until([&] { return none([](ShmChannel* channel) { return channel->unsent(); }); });
   for (ShmChannel* channel : order_) channel->bequeath(options_.eager_credit_bytes);
-  run_until([&] { return std::all_of(order_.begin(), order_.end(), [](ShmChannel* channel) { return channel->say_goodbye(); }); });
+  run_until([&] {
+    return std::all_of(order_.begin(), order_.end(), [](ShmChannel* channel) { return channel->say_goodbye(); });
+  });
   run_until([&] { return none([](ShmChannel* channel) { return channel->unfetched(); }); });
 }
 

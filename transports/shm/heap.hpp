@@ -10,8 +10,9 @@
 
 namespace longspan::shm {
 
-/// Blocks of memory that all peers have mapped: a message copied here can be read, or reduced, by its receiver in place.
-/// The block last given back is taken first, since it is in the cache. Memory that was never needed is never touched.
+/// Blocks of memory that all peers have mapped: a message copied here can be read, or reduced, by its receiver in
+/// place. The block last given back is taken first, since it is in the cache. Memory that was never needed is never
+/// touched.
 class StagingHeap {
  public:
   static constexpr std::size_t kBytes = std::size_t{64} << 20;

@@ -1,7 +1,5 @@
 #include "shm/inbox.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -130,20 +128,11 @@ void Inbox::arrive(Message& message) {
 
 /// Completes a message that is not what its receive expects.
 bool Inbox::matches(Message& message) {
-  Status status;
-  if (message.digest != message.wanted_digest) {
-    status = Status(StatusCode::kMismatch,
-                    fmt::format("{} from {} belongs to another call: its digest is {:016x}, expected {:016x} (sent {} bytes, "
-                                "expected {})",
-                                describe(message.id), peer_name_, message.digest, message.wanted_digest, message.length,
-                                message.data.size()));
-  } else if (message.any_length ? message.length > message.data.size() : message.length != message.data.size()) {
-    status = Status(StatusCode::kMismatch, fmt::format("{} from {} has {} bytes, expected {}{}", describe(message.id), peer_name_,
-                                                       message.length, message.any_length ? "at most " : "", message.data.size()));
-  }
-  if (status.ok()) return true;
+  const spi::Match match{message.digest, message.length, message.wanted_digest, message.data.size(),
+                         message.any_length};
+  if (match.ok()) return true;
   message.offered ? drop_offer(message) : consumed(message.id.comm, message.length);
-  complete(message, std::move(status), message.length);
+  complete(message, spi::mismatch(message.id, peer_name_, match), message.length);
   return false;
 }
 
@@ -155,7 +144,8 @@ void Inbox::deliver(Message& message) {
 }
 
 void Inbox::complete(Message& message, Status status, std::size_t bytes) {
-  shared_.complete(spi::CompletionKind::kRecv, message.context, peer_, message.id, bytes, message.digest, std::move(status));
+  shared_.complete(spi::CompletionKind::kRecv, message.context, peer_, message.id, bytes, message.digest,
+                   std::move(status));
   release(message);
 }
 
@@ -219,7 +209,8 @@ void Inbox::deliver_view(Message& message) {
 }
 
 void Inbox::release_view(std::uint64_t token) {
-  const auto found = std::find_if(views_.begin(), views_.end(), [token](const View& view) { return view.token == token; });
+  const auto found =
+      std::find_if(views_.begin(), views_.end(), [token](const View& view) { return view.token == token; });
   if (found == views_.end()) return;
   end_read(found->slot);
   replies_.push_back({RecordKind::kDone, found->offer});
@@ -230,7 +221,8 @@ void Inbox::release_view(std::uint64_t token) {
 bool Inbox::begin_read(std::uint32_t slot) {
   if (slot == kNoSlot) return true;  // in the heap, where it stays until it is answered
   auto expected = static_cast<std::uint32_t>(OfferState::kOffered);
-  return link_->header().offers[slot].compare_exchange_strong(expected, static_cast<std::uint32_t>(OfferState::kReading));
+  return link_->header().offers[slot].compare_exchange_strong(expected,
+                                                              static_cast<std::uint32_t>(OfferState::kReading));
 }
 
 void Inbox::end_read(std::uint32_t slot) {
@@ -275,7 +267,8 @@ bool Inbox::fetch(std::size_t& budget) {
 }
 
 bool Inbox::on_segment(const Record& record) {
-  const auto found = std::find_if(staged_.begin(), staged_.end(), [&](const Staged& staged) { return staged.token == record.digest; });
+  const auto found =
+      std::find_if(staged_.begin(), staged_.end(), [&](const Staged& staged) { return staged.token == record.digest; });
   if (found == staged_.end()) return true;
   if (record.payload > found->left) return false;
   const std::size_t offset = static_cast<std::size_t>(record.comm);

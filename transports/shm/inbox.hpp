@@ -78,7 +78,7 @@ class Inbox {
     std::uint32_t slot = kNoSlot;
     std::uint64_t address = 0;
     const std::byte* mapped = nullptr;  // where it can be read without a copy, if anywhere
-    MappedRegion region;                // in which `mapped` lies; none: in the peer's heap, where it stays when the peer has gone
+    MappedRegion region;  // in which `mapped` lies; none: in the peer's heap, where it stays when the peer has gone
     std::size_t fetched = 0;
   };
   struct Reply {
@@ -110,9 +110,13 @@ class Inbox {
   void stage(Message& message);
   void fetched(Message& message);
   void withdrawn(Message& message);
-  static bool in_heap(const Message& message) noexcept { return message.mapped != nullptr && message.region == nullptr; }
+  static bool in_heap(const Message& message) noexcept {
+    return message.mapped != nullptr && message.region == nullptr;
+  }
   bool map(Message& message, const OfferBody& body);
-  std::byte* target(const Message& message) const noexcept { return message.to_pool ? message.pooled.get() : message.data.data(); }
+  std::byte* target(const Message& message) const noexcept {
+    return message.to_pool ? message.pooled.get() : message.data.data();
+  }
   void complete(Message& message, Status status, std::size_t bytes);
   void drop_offer(const Message& message);
   void consumed(std::uint64_t comm, std::size_t bytes);

@@ -10,12 +10,8 @@
 
 namespace longspan::shm {
 
-std::string describe(const spi::MessageId& id) {
-  return fmt::format("message (comm {:x}, seq {}, stream {}, chunk {})", id.comm, id.seq, id.stream, id.chunk);
-}
-
-void Shared::complete(spi::CompletionKind kind, void* context, spi::PeerId peer, const spi::MessageId& id, std::size_t bytes,
-                      std::uint64_t digest, Status status) {
+void Shared::complete(spi::CompletionKind kind, void* context, spi::PeerId peer, const spi::MessageId& id,
+                      std::size_t bytes, std::uint64_t digest, Status status) {
   spi::Completion completion;
   completion.kind = kind;
   completion.context = context;
@@ -56,14 +52,17 @@ Reach InLink::reach() const noexcept {
 
 void InLink::take_region(Fd memfd, const Handover& handover) {
   if (regions.size() >= kMostRegions) return;
-  Result<SharedMemory> mapped = SharedMemory::attach_to_read(std::move(memfd), static_cast<std::size_t>(handover.bytes));
+  Result<SharedMemory> mapped =
+      SharedMemory::attach_to_read(std::move(memfd), static_cast<std::size_t>(handover.bytes));
   if (!mapped) return log::warn("{}", mapped.status().to_string());
   mapped->close_fd();
   regions[handover.region] = std::make_shared<const SharedMemory>(*std::move(mapped));
 }
 
 Result<InLink> InLink::attach(Fd socket, const Hello& hello, std::vector<Fd> fds, FetchMode best) {
-  if (fds.size() != 4) return Status(StatusCode::kInternal, fmt::format("shm: a hello with {} descriptors, expected 4", fds.size()));
+  if (fds.size() != 4) {
+    return Status(StatusCode::kInternal, fmt::format("shm: a hello with {} descriptors, expected 4", fds.size()));
+  }
   const Process process = process_behind(socket);
   InLink link;
   link.socket = std::move(socket);
@@ -74,7 +73,8 @@ Result<InLink> InLink::attach(Fd socket, const Hello& hello, std::vector<Fd> fds
   link.heap.close_fd();
   std::byte* base = link.segment.data();
   SegmentHeader& header = link.header();
-  void* const name = link.tsan_name = process.pid == ::getpid() ? reinterpret_cast<void*>(hello.segment_address) : nullptr;
+  void* const name = link.tsan_name =
+      process.pid == ::getpid() ? reinterpret_cast<void*>(hello.segment_address) : nullptr;
   link.forward = RingReader(base + kHeaderBytes, kForwardBytes, &header.forward, name);
   link.backward = RingWriter(base + kHeaderBytes + kForwardBytes, kBackwardBytes, &header.backward, name);
   link.memory = PeerMemory(process.pid, hello.probe_address, hello.probe_value, best);

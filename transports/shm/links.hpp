@@ -69,7 +69,8 @@ struct InLink {
   PeerBell bell;
   PeerMemory memory;
   SharedMemory heap;  ///< the peer's
-  std::unordered_map<std::uint32_t, MappedRegion> regions;  ///< the peer's; messages and views that read them hold them too
+  std::unordered_map<std::uint32_t, MappedRegion>
+      regions;  ///< the peer's; messages and views that read them hold them too
   void* tsan_name = nullptr;
 
   Reach reach() const noexcept;
@@ -83,8 +84,5 @@ struct InLink {
     bell.ring();
   }
 };
-
-/// "message (comm 1, seq 2, stream 3, chunk 4)".
-std::string describe(const spi::MessageId& id);
 
 }  // namespace longspan::shm

@@ -12,7 +12,8 @@
 namespace longspan::shm {
 namespace {
 
-constexpr std::size_t kSegmentPayload = (std::size_t{32} << 10) - sizeof(Record);  // 1/8 of the ring: both sides work at once
+constexpr std::size_t kSegmentPayload =
+    (std::size_t{32} << 10) - sizeof(Record);  // 1/8 of the ring: both sides work at once
 constexpr auto kRevokePatience = std::chrono::milliseconds(200);
 
 void write_id(Record& record, const spi::MessageId& id, std::uint64_t digest) {
@@ -30,7 +31,8 @@ void Outbox::send(const spi::SendRequest& request) {
   bytes_ += request.data.size();
   if (!failure_.ok()) {
     if (request.context != nullptr) {
-      shared_.complete(spi::CompletionKind::kSend, request.context, peer_, request.id, request.data.size(), 0, failure_);
+      shared_.complete(spi::CompletionKind::kSend, request.context, peer_, request.id, request.data.size(), 0,
+                       failure_);
     }
     return;
   }
@@ -44,7 +46,8 @@ bool Outbox::try_send(const spi::SendRequest& request) {
     return try_eager(request);
   }
   const bool large = request.data.size() > shared_.tuning.eager_limit;
-  if (link_->reach == Reach::kStage && large && request.data.size() <= StagingHeap::kLargest && region_of(request.data) == nullptr) {
+  if (link_->reach == Reach::kStage && large && request.data.size() <= StagingHeap::kLargest &&
+      region_of(request.data) == nullptr) {
     if (try_heap(request)) return true;
   }
   return try_offer(request);
@@ -52,7 +55,9 @@ bool Outbox::try_send(const spi::SendRequest& request) {
 
 /// Where the peer can read `data` in place: a region that it knows, or now is told of.
 const Region* Outbox::region_of(std::span<const std::byte> data) {
-  if (link_->reach == Reach::kSameProcess || !link_->bell.attached() || data.size() <= shared_.tuning.eager_limit) return nullptr;
+  if (link_->reach == Reach::kSameProcess || !link_->bell.attached() || data.size() <= shared_.tuning.eager_limit) {
+    return nullptr;
+  }
   if (!offers_.empty() && free_slots_.empty()) return nullptr;  // nothing could be taken back
   const Region* region = shared_.regions->find(data);
   if (region == nullptr || region->number == last_region_) return region;
@@ -130,7 +135,8 @@ bool Outbox::try_offer(const spi::SendRequest& request) {
   offer.live = true;
   ++live_offers_;
   if (offer.slot != kNoSlot) {
-    link_->header().offers[offer.slot].store(static_cast<std::uint32_t>(OfferState::kOffered), std::memory_order_release);
+    link_->header().offers[offer.slot].store(static_cast<std::uint32_t>(OfferState::kOffered),
+                                             std::memory_order_release);
   }
   record->kind = RecordKind::kOffer;
   write_id(*record, request.id, request.digest);
@@ -176,7 +182,8 @@ void Outbox::finish(Offer& offer, Status status) {
   --live_offers_;
   const spi::SendRequest& request = offer.request;
   if (request.context == nullptr) return;
-  shared_.complete(spi::CompletionKind::kSend, request.context, peer_, request.id, request.data.size(), 0, std::move(status));
+  shared_.complete(spi::CompletionKind::kSend, request.context, peer_, request.id, request.data.size(), 0,
+                   std::move(status));
 }
 
 void Outbox::release(std::uint32_t id) {

@@ -11,8 +11,8 @@
 
 namespace longspan::shm {
 
-/// The messages to one peer. Small ones go into the ring, within the eager credit; others are offered and stay where they
-/// are until the peer has fetched them, or is sent them as segments because it cannot.
+/// The messages to one peer. Small ones go into the ring, within the eager credit; others are offered and stay where
+/// they are until the peer has fetched them, or is sent them as segments because it cannot.
 class Outbox {
  public:
   Outbox(spi::PeerId peer, Shared& shared) : peer_(peer), shared_(shared) {}

@@ -23,8 +23,8 @@ PeerMemory::PeerMemory(pid_t pid, std::uint64_t probe_address, std::uint64_t pro
 }
 
 void PeerMemory::measure(std::uint64_t address, std::size_t bytes) {
-  // Pages are pinned one by one, which is slow on some virtual machines (measured: 2 GB/s, memcpy 10 GB/s and more). Below
-  // this, a copy into shared memory and one out of it, each on its own core, are faster.
+  // Pages are pinned one by one, which is slow on some virtual machines (measured: 2 GB/s, memcpy 10 GB/s and more).
+  // Below this, a copy into shared memory and one out of it, each on its own core, are faster.
   constexpr double kWorthwhileBytesPerSecond = 5e9;
   constexpr int kTries = 4;  // the first brings pages in
   const std::unique_ptr<std::byte[]> target(new std::byte[bytes]);

@@ -9,9 +9,9 @@
 
 namespace longspan::shm {
 
-/// The writing end of a ring of records; one thread. A record is announced by its own first word, so that a small message
-/// costs the reader one cache line. For that the writer clears the word of the place after each record before it
-/// announces the record: there is always one free unit ahead.
+/// The writing end of a ring of records; one thread. A record is announced by its own first word, so that a small
+/// message costs the reader one cache line. For that the writer clears the word of the place after each record before
+/// it announces the record: there is always one free unit ahead.
 class RingWriter {
  public:
   RingWriter() = default;

@@ -34,8 +34,12 @@ Result<SharedMemory> SharedMemory::create(std::size_t bytes, const char* label) 
   return memory;
 }
 
-Result<SharedMemory> SharedMemory::attach(Fd fd, std::size_t bytes) { return attach(std::move(fd), bytes, PROT_READ | PROT_WRITE); }
-Result<SharedMemory> SharedMemory::attach_to_read(Fd fd, std::size_t bytes) { return attach(std::move(fd), bytes, PROT_READ); }
+Result<SharedMemory> SharedMemory::attach(Fd fd, std::size_t bytes) {
+  return attach(std::move(fd), bytes, PROT_READ | PROT_WRITE);
+}
+Result<SharedMemory> SharedMemory::attach_to_read(Fd fd, std::size_t bytes) {
+  return attach(std::move(fd), bytes, PROT_READ);
+}
 
 Result<SharedMemory> SharedMemory::attach(Fd fd, std::size_t bytes, int protection) {
   SharedMemory memory;
@@ -46,7 +50,8 @@ Result<SharedMemory> SharedMemory::attach(Fd fd, std::size_t bytes, int protecti
   struct stat info {};
   if (::fstat(memory.fd_.get(), &info) != 0) return system_error("shm: fstat", errno);
   if ((seals & F_SEAL_SHRINK) == 0 || info.st_size != static_cast<off_t>(bytes)) {
-    return Status(StatusCode::kInternal, fmt::format("shm: a peer's memory has {} bytes, expected {} and sealed", info.st_size, bytes));
+    return Status(StatusCode::kInternal,
+                  fmt::format("shm: a peer's memory has {} bytes, expected {} and sealed", info.st_size, bytes));
   }
   LONGSPAN_TRY(memory.map(protection));
   return memory;

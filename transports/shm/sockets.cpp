@@ -23,7 +23,9 @@ Fd packet_socket() { return Fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC |
 
 Result<Listener> listen_anywhere() {
   std::array<std::uint64_t, 2> random{};
-  if (::getrandom(random.data(), sizeof(random), 0) != static_cast<ssize_t>(sizeof(random))) return system_error("shm: getrandom", errno);
+  if (::getrandom(random.data(), sizeof(random), 0) != static_cast<ssize_t>(sizeof(random))) {
+    return system_error("shm: getrandom", errno);
+  }
   Listener listener{packet_socket(), fmt::format("longspan-{:016x}{:016x}", random[0], random[1])};
   if (!listener.fd) return system_error("shm: socket", errno);
   const SocketAddress address = unix_address(listener.name);
@@ -41,7 +43,9 @@ Result<std::optional<Fd>> dial(std::string_view name) {
   return system_error("shm: connect", errno);
 }
 
-Fd accept_next(const Fd& listener) { return Fd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)); }
+Fd accept_next(const Fd& listener) {
+  return Fd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+}
 
 Process process_behind(const Fd& socket) {
   ucred credentials{};
@@ -85,7 +89,8 @@ Received receive_packet(const Fd& socket, std::span<std::byte> bytes, std::size_
   message.msg_control = control.data();
   message.msg_controllen = control.size();
   ssize_t got = ::recvmsg(socket.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  // A peer that closed with something unread resets the connection, which is told once; what it had sent is still there.
+  // A peer that closed with something unread resets the connection, which is told once; what it had sent is still
+  // there.
   if (got < 0 && errno == ECONNRESET) got = ::recvmsg(socket.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (got < 0) return errno == EAGAIN || errno == EINTR ? Received::kNothing : Received::kEnd;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {

@@ -197,7 +197,8 @@ void Core::connect(Port& port, spi::PeerId peer, const spi::ChannelOptions& opti
   }
   // Addresses come from open endpoints, so it was there once.
   mine.over = true;
-  mine.why = Status(StatusCode::kPeerLost, fmt::format("{} has left job {:x}: it cannot be reached", mine.peer_name, job_));
+  mine.why =
+      Status(StatusCode::kPeerLost, fmt::format("{} has left job {:x}: it cannot be reached", mine.peer_name, job_));
   push(port, {spi::CompletionKind::kBroken, nullptr, peer, {}, 0, 0, nullptr, 0, mine.why});
 }
 
@@ -222,7 +223,8 @@ void Core::send(Port& port, spi::PeerId peer, const spi::SendRequest& request) {
   LinkState& way = link(port.self, peer);
   double rate = way.link.bytes_per_second;
   if (mine.rate > 0 && (rate <= 0 || mine.rate < rate)) rate = mine.rate;
-  const Time transmission(rate > 0 ? static_cast<std::int64_t>(static_cast<double>(request.data.size()) / rate * 1e9) : 0);
+  const Time transmission(rate > 0 ? static_cast<std::int64_t>(static_cast<double>(request.data.size()) / rate * 1e9)
+                                   : 0);
   way.busy_until = std::max(now_, way.busy_until) + transmission;
   Time arrival = way.busy_until + way.link.latency;
   ++way.use.messages;
@@ -251,8 +253,15 @@ void Core::message_left(const MessagePtr& message) {
   mine.stats.bytes_sent += message->bytes.size();
   ++mine.stats.messages_sent;
   if (message->context == nullptr) return;
-  push(*port, {spi::CompletionKind::kSend, message->context, message->to, message->id, 0, message->bytes.size(), nullptr,
-               0, {}});
+  push(*port, {spi::CompletionKind::kSend,
+               message->context,
+               message->to,
+               message->id,
+               0,
+               message->bytes.size(),
+               nullptr,
+               0,
+               {}});
 }
 
 void Core::message_arrived(const MessagePtr& message) {
@@ -274,21 +283,13 @@ void Core::message_arrived(const MessagePtr& message) {
 
 void Core::match(Port& port, End& mine, const Message& message, const spi::RecvRequest& request) {
   const std::size_t size = message.bytes.size();
-  Status status;
-  if (message.digest != request.digest) {
-    status = Status(StatusCode::kMismatch,
-                    fmt::format("a message from {} belongs to another call: its digest is {:016x}, expected {:016x} "
-                                "(sent {} bytes, expected {})",
-                                mine.peer_name, message.digest, request.digest, size, request.data.size()));
-  } else if (request.any_length ? size > request.data.size() : size != request.data.size()) {
-    status = Status(StatusCode::kMismatch, fmt::format("a message from {} has {} bytes, expected {}{}", mine.peer_name,
-                                                       size, request.any_length ? "at most " : "", request.data.size()));
-  } else {
+  const spi::Match match{message.digest, size, request.digest, request.data.size(), request.any_length};
+  if (match.ok()) {
     if (size > 0) std::memcpy(request.data.data(), message.bytes.data(), size);
     ++mine.stats.messages_received;
   }
   push(port, {spi::CompletionKind::kRecv, request.context, message.from, message.id, message.digest, size, nullptr, 0,
-              std::move(status)});
+              match.ok() ? Status() : spi::mismatch(message.id, mine.peer_name, match)});
 }
 
 void Core::post(Port& port, spi::PeerId peer, const spi::RecvRequest& request) {
@@ -326,10 +327,7 @@ void Core::forget(Port& port, std::uint64_t comm) {
       return message->id.comm == comm;
     });
   }
-  std::erase_if(port.completions, [comm](const spi::Completion& completion) {
-    return completion.id.comm == comm && completion.kind != spi::CompletionKind::kBroken &&
-           completion.kind != spi::CompletionKind::kClosed;
-  });
+  std::erase_if(port.completions, [comm](const spi::Completion& completion) { return completion.is_of(comm); });
 }
 
 }  // namespace longspan::sim

@@ -111,7 +111,8 @@ spi::ChannelStats TcpChannel::stats() const {
     stats.unsent_bytes += info.unsent_bytes;
     stats.rtt = std::max(stats.rtt, info.rtt);
     // An express lane that was idle for long remembers an old queue, or none: only what carries data tells.
-    if (lane.get() != express_ && info.rtt.count() > 0 && (stats.least_rtt.count() == 0 || info.rtt < stats.least_rtt)) {
+    if (lane.get() != express_ && info.rtt.count() > 0 &&
+        (stats.least_rtt.count() == 0 || info.rtt < stats.least_rtt)) {
       stats.least_rtt = info.rtt;
     }
     stats.min_rtt = stats.min_rtt.count() == 0 ? info.min_rtt : std::min(stats.min_rtt, info.min_rtt);
@@ -131,7 +132,8 @@ void TcpChannel::start(std::vector<SocketAddress> addresses, const spi::ChannelO
   if (options_.lanes <= 0) options_.lanes = std::max(1, endpoint_.options().default_lanes);
   plan_path();
   // Every network card of both sides gets a part.
-  options_.lanes = std::max({options_.lanes, static_cast<int>(addresses.size()), static_cast<int>(endpoint_.nics().size())});
+  options_.lanes =
+      std::max({options_.lanes, static_cast<int>(addresses.size()), static_cast<int>(endpoint_.nics().size())});
   options_.lanes = std::min(options_.lanes, kMostLanes);
   addresses_ = std::move(addresses);
   deadline_ = deadline;
@@ -139,8 +141,8 @@ void TcpChannel::start(std::vector<SocketAddress> addresses, const spi::ChannelO
   patience_ = std::max(Duration(0), deadline_ - dialing_since_);
   inbox_.set_peer_name(who());
   if (over()) return;
-  outbox_.set_credit_bytes(
-      static_cast<std::int64_t>(std::max(endpoint_.options().eager_credit_bytes, (options_.tier == Tier::kWan ? 4 : 2) * options_.window_bytes)));
+  outbox_.set_credit_bytes(static_cast<std::int64_t>(
+      std::max(endpoint_.options().eager_credit_bytes, (options_.tier == Tier::kWan ? 4 : 2) * options_.window_bytes)));
   if (options_.window_bytes > 0) ack_every_ = std::clamp(options_.window_bytes / 4, kSmallestFragment, kAckEvery);
   set_rate(options_.rate_bytes_per_second);
   for (const auto& lane : lanes_) {  // that the peer dialed before
@@ -270,7 +272,8 @@ bool TcpChannel::express_has_room() noexcept {
 }
 
 bool TcpChannel::bulk_on_its_way() const noexcept {
-  return outbox_.has_large() || std::any_of(lanes_.begin(), lanes_.end(), [](const auto& lane) { return lane->carries_bulk(); });
+  return outbox_.has_large() ||
+         std::any_of(lanes_.begin(), lanes_.end(), [](const auto& lane) { return lane->carries_bulk(); });
 }
 
 /// Not all of it was written yet.
@@ -280,7 +283,8 @@ bool TcpChannel::sends_bulk() const noexcept {
          });
 }
 
-/// While large messages are on their way, small ones and announcements are left to the express lane, as far as that may.
+/// While large messages are on their way, small ones and announcements are left to the express lane, as far as that
+/// may.
 bool TcpChannel::next_frame(Lane& lane, wire::Frame& frame, OutFrame& out) {
   if (!lane.dialed()) return inbox_.next_reply(frame);
   if (is_repair(lane)) return next_repeat(lane, frame, out) || next_pad(lane, frame, out);

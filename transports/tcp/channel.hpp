@@ -101,8 +101,8 @@ class TcpChannel final : public spi::Channel {
 
   // For its dialers.
   const SocketAddress& address() const noexcept { return addresses_.front(); }
-  /// Where attempt `attempt` for lane `lane` goes: lanes are spread over the peer's network cards, and a repeated attempt
-  /// tries the next one.
+  /// Where attempt `attempt` for lane `lane` goes: lanes are spread over the peer's network cards, and a repeated
+  /// attempt tries the next one.
   const SocketAddress& address_for(std::uint16_t lane, std::uint32_t attempt) const noexcept {
     return addresses_[(lane + attempt) % addresses_.size()];
   }

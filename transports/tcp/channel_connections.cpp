@@ -18,8 +18,8 @@ using std::chrono::milliseconds;
 /// Less silence than this says nothing: the peer's host may be busy.
 constexpr milliseconds kShortestSilence{1000};
 constexpr std::uint32_t kMostDoublings = 4;
-/// What the kernel of a lone connection may hold unsent; it asks for more when half of that is gone. A busy host lets a rank
-/// wait for a core for as long: with 4 ms the first 100 ms of each large allreduce went at two thirds of the rate.
+/// What the kernel of a lone connection may hold unsent; it asks for more when half of that is gone. A busy host lets a
+/// rank wait for a core for as long: with 4 ms the first 100 ms of each large allreduce went at two thirds of the rate.
 constexpr double kUnsentSeconds = 16e-3;
 constexpr std::size_t kMostUnsent = std::size_t{4} << 20;
 
@@ -46,7 +46,8 @@ void TcpChannel::tune(Lane& lane) {
 std::size_t TcpChannel::unsent_limit() const noexcept {
   const std::size_t least = 2 * fragment_bytes_;
   if (options_.lanes > 1 || options_.tier != Tier::kWan) return least;
-  const auto wanted = static_cast<std::size_t>(std::min(options_.rate_bytes_per_second * kUnsentSeconds, double{kMostUnsent}));
+  const auto wanted =
+      static_cast<std::size_t>(std::min(options_.rate_bytes_per_second * kUnsentSeconds, double{kMostUnsent}));
   return std::max(least, wanted);
 }
 
@@ -96,15 +97,20 @@ void TcpChannel::take_over(Lane& lane, std::uint32_t generation) {
 }
 
 Status TcpChannel::refusal_of(const wire::Frame& frame) {
-  if ((frame.flags & wire::kRefused) == 0) return Status(StatusCode::kInternal, "received an answer that nobody asked for");
-  return Status(StatusCode::kPeerLost, fmt::format("refused our connection: {}", wire::describe(static_cast<wire::Refusal>(frame.digest))));
+  if ((frame.flags & wire::kRefused) == 0) {
+    return Status(StatusCode::kInternal, "received an answer that nobody asked for");
+  }
+  return Status(StatusCode::kPeerLost,
+                fmt::format("refused our connection: {}", wire::describe(static_cast<wire::Refusal>(frame.digest))));
 }
 
 void TcpChannel::answered(Lane& lane, Connection connection, std::uint32_t generation, wire::WireError error,
                           const wire::Frame& answer) {
   if (error != wire::WireError::kNone || answer.type != wire::FrameType::kResume) {
-    return break_down(Status(StatusCode::kInternal, fmt::format("answered our connection with {}",
-                                                                error != wire::WireError::kNone ? wire::describe(error) : "a frame that is no answer")));
+    return break_down(
+        Status(StatusCode::kInternal,
+               fmt::format("answered our connection with {}",
+                           error != wire::WireError::kNone ? wire::describe(error) : "a frame that is no answer")));
   }
   if ((answer.flags & wire::kRefused) != 0) {
     return peer_leaving_ || endpoint_.closing() ? end_lane(lane) : break_down(refusal_of(answer));
@@ -121,8 +127,8 @@ void TcpChannel::answered(Lane& lane, Connection connection, std::uint32_t gener
   ++reconnects_;
   take_over(lane, generation);
   lane.vigil.unanswered = unanswered;
-  log::info("tcp: connection {} of {} to {} works again after {:.3f} s and {} attempts", lane.index() + 1, dialers_.size(),
-            who(), seconds_between(lane.lost_at, Clock::now()), attempts);
+  log::info("tcp: connection {} of {} to {} works again after {:.3f} s and {} attempts", lane.index() + 1,
+            dialers_.size(), who(), seconds_between(lane.lost_at, Clock::now()), attempts);
 }
 
 void TcpChannel::dial_failed(Lane& lane, int error) {
@@ -133,7 +139,8 @@ void TcpChannel::dial_failed(Lane& lane, int error) {
   if (peer_leaving_ || endpoint_.closing()) return end_lane(lane);
   const std::string_view silent = lane.state() == Lane::State::kNew ? "it ended while it was dialed" : "silence";
   const std::string why(lane.lost_why.ok() ? silent : lane.lost_why.message());
-  break_down(Status(StatusCode::kPeerLost, fmt::format("{}, and nobody listens at {} any more: its process is gone", why, address().to_string())));
+  break_down(Status(StatusCode::kPeerLost, fmt::format("{}, and nobody listens at {} any more: its process is gone",
+                                                       why, address().to_string())));
 }
 
 // ---- accepted ----
@@ -177,7 +184,8 @@ void TcpChannel::join(Connection connection, const wire::Hello& hello) {
   frame.message_bytes = lane->received();
   wire::encode(frame, resume);
   endpoint_.unwatch(lane->fd());  // from here on nothing of the old connection counts
-  const std::span<const std::byte> answer = hello.generation > 0 ? std::span<const std::byte>(resume) : std::span<const std::byte>();
+  const std::span<const std::byte> answer =
+      hello.generation > 0 ? std::span<const std::byte>(resume) : std::span<const std::byte>();
   if (!lane->attach(std::move(connection), hello.received, answer)) {
     return break_down(Status(StatusCode::kInternal, "claims to have received what was never sent"));
   }
@@ -194,7 +202,8 @@ void TcpChannel::lost(Lane& lane, Status why) {
   lane.lost_at = Clock::now();
   lane.lost_why = std::move(why);
   if (!worth_waiting_for(lane)) return end_lane(lane);
-  log::info("tcp: connection {} of {} {} was lost: {}", lane.index() + 1, who(), lane.dialed() ? "(ours)" : "(its)", lane.lost_why.message());
+  log::info("tcp: connection {} of {} {} was lost: {}", lane.index() + 1, who(), lane.dialed() ? "(ours)" : "(its)",
+            lane.lost_why.message());
   endpoint_.request_timer(lane.lost_at + patience_);
   if (!lane.dialed()) {
     endpoint_.request_timer(lane.lost_at + std::chrono::seconds(1));
@@ -220,11 +229,17 @@ std::string TcpChannel::outage_of(const Lane& lane, TimePoint now) const {
   const std::string tried = fmt::format("{} attempts, the last one: {}", dialer.attempts(),
                                         dialer.last_error() != 0 ? std::strerror(dialer.last_error()) : "no answer");
   if (lane.state() == Lane::State::kNew) {
-    return fmt::format("cannot be reached at {}: {} in {:.1f} s", address().to_string(), tried, seconds_between(dialing_since_, now));
+    return fmt::format("cannot be reached at {}: {} in {:.1f} s", address().to_string(), tried,
+                       seconds_between(dialing_since_, now));
   }
-  const std::string which = fmt::format("connection {} of {} to {}", lane.index() + 1, dialers_.size(), address().to_string());
-  if (lane.up()) return fmt::format("{} has been silent for {:.1f} s; to replace it: {}", which, seconds_between(lane.vigil.quiet_since, now), tried);
-  return fmt::format("{} was lost {:.1f} s ago ({}); to replace it: {}", which, seconds_between(lane.lost_at, now), lane.lost_why.message(), tried);
+  const std::string which =
+      fmt::format("connection {} of {} to {}", lane.index() + 1, dialers_.size(), address().to_string());
+  if (lane.up()) {
+    return fmt::format("{} has been silent for {:.1f} s; to replace it: {}", which,
+                       seconds_between(lane.vigil.quiet_since, now), tried);
+  }
+  return fmt::format("{} was lost {:.1f} s ago ({}); to replace it: {}", which, seconds_between(lane.lost_at, now),
+                     lane.lost_why.message(), tried);
 }
 
 /// A lane has been without a connection for too long: breaks the channel.
@@ -247,7 +262,8 @@ bool TcpChannel::give_up(Lane& lane, TimePoint now) {
 
 std::string TcpChannel::trouble() const {
   const auto found = std::find_if(lanes_.begin(), lanes_.end(), [this](const auto& lane) {
-    return lane->state() == Lane::State::kDown || (lane->dialed() && lane->state() != Lane::State::kEnded && dialer_of(*lane).busy());
+    return lane->state() == Lane::State::kDown ||
+           (lane->dialed() && lane->state() != Lane::State::kEnded && dialer_of(*lane).busy());
   });
   return over() || found == lanes_.end() ? std::string() : outage_of(**found, Clock::now());
 }
@@ -274,8 +290,8 @@ void TcpChannel::start_vigil() {
   endpoint_.request_timer(vigil_at_);
 }
 
-/// A connection over which something should come but does not is replaced. Bytes that the peer's kernel acknowledges are
-/// signs of life too: a slow link takes long for what it holds already.
+/// A connection over which something should come but does not is replaced. Bytes that the peer's kernel acknowledges
+/// are signs of life too: a slow link takes long for what it holds already.
 void TcpChannel::watch_over(Lane& lane, TimePoint now) {
   Lane::Vigil& vigil = lane.vigil;
   if (!outstanding(lane)) {
@@ -331,7 +347,9 @@ std::optional<TimePoint> TcpChannel::on_timer(TimePoint now) {
     if (now < repeat_at_) next = std::min(next, repeat_at_);
   }
   if (warm_again_at_ != TimePoint::max()) {
-    if (now >= std::exchange(warm_again_at_, now >= warm_again_at_ ? TimePoint::max() : warm_again_at_)) endpoint_.mark_dirty(*this);
+    if (now >= std::exchange(warm_again_at_, now >= warm_again_at_ ? TimePoint::max() : warm_again_at_)) {
+      endpoint_.mark_dirty(*this);
+    }
     next = std::min(next, warm_again_at_);
   }
   for (const auto& dialer : dialers_) {

@@ -29,7 +29,10 @@ void TcpChannel::finish_if_left() {
   if (over() || !peer_leaving_) return;
   if (Clock::now() < leaving_deadline_) {
     if (joined_lanes_ < expected_lanes_) return;
-    if (std::any_of(lanes_.begin(), lanes_.end(), [this](const auto& lane) { return lane->up() || worth_waiting_for(*lane); })) return;
+    if (std::any_of(lanes_.begin(), lanes_.end(),
+                    [this](const auto& lane) { return lane->up() || worth_waiting_for(*lane); })) {
+      return;
+    }
   }
   state_ = State::kClosed;
   peer_gone(spi::CompletionKind::kClosed, Status(StatusCode::kPeerLost, fmt::format("{} has said goodbye", who())));

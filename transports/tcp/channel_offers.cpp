@@ -1,5 +1,5 @@
-// Lanes of the peer that should be here and are not. It may be unable to dial us, behind a NAT or a firewall: then we dial,
-// and offer it the connection.
+// Lanes of the peer that should be here and are not. It may be unable to dial us, behind a NAT or a firewall: then we
+// dial, and offer it the connection.
 #include <algorithm>
 
 #include "base/log.hpp"
@@ -25,7 +25,8 @@ std::vector<std::uint16_t> TcpChannel::missing_lanes(TimePoint now) const {
   const auto& unreachable = endpoint_.unreachable();
   const Duration patience = unreachable ? Duration(0) : std::max<Duration>(kPatience, 8 * options_.rtt);
   if (joined_lanes_ == 0) {
-    const bool wanted = unreachable || (inbox_.expects() && now - std::max(dialing_since_, expecting_since_) >= patience);
+    const bool wanted =
+        unreachable || (inbox_.expects() && now - std::max(dialing_since_, expecting_since_) >= patience);
     return wanted ? std::vector<std::uint16_t>{0} : std::vector<std::uint16_t>{};
   }
   std::vector<std::uint16_t> missing;
@@ -49,7 +50,8 @@ TimePoint TcpChannel::offer_lanes(TimePoint now) {
   if (!started_ || peer_leaving_ || endpoint_.closing()) return TimePoint::max();
   if (!inbox_.expects()) expecting_ = false;  // asks for a timer again, with the next receive
   const bool complete = joined_lanes_ > 0 && joined_lanes_ >= peer_lanes_ &&
-                        std::none_of(lanes_.begin(), lanes_.end(), [this](const auto& lane) { return !lane->dialed() && worth_waiting_for(*lane); });
+                        std::none_of(lanes_.begin(), lanes_.end(),
+                                     [this](const auto& lane) { return !lane->dialed() && worth_waiting_for(*lane); });
   if (complete || (joined_lanes_ == 0 && !inbox_.expects() && !endpoint_.unreachable())) {
     offer_pause_ = Duration(0);
     return TimePoint::max();

@@ -1,4 +1,5 @@
-// What a channel does about lossy paths: more lanes, some that repeat the end of what was sent, and BBR kept from its pauses.
+// What a channel does about lossy paths: more lanes, some that repeat the end of what was sent, and BBR kept from its
+// pauses.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -52,7 +53,8 @@ void TcpChannel::watch_loss() {
   for (const auto& lane : lanes_) {
     if (!lane->dialed() || !lane->up()) continue;
     const LaneInfo info = endpoint_.sample(lane->fd());
-    const LossCounts counts{info.packets_sent, info.retransmits - std::min(info.retransmits, info.spurious_retransmits)};
+    const LossCounts counts{info.packets_sent,
+                            info.retransmits - std::min(info.retransmits, info.spurious_retransmits)};
     LossCounts& before = lane_counts_[lane->index()];
     if (counts.packets < before.packets || counts.lost < before.lost) before = {};  // another connection
     sample.packets += counts.packets - before.packets;
@@ -65,7 +67,8 @@ void TcpChannel::watch_loss() {
   sample.queue_delay = std::max<Duration>(Duration(0), least_rtt - sample.min_rtt);
   losses_.take(sample);
   if (repeats() || losses_.loss() < kLossy) return;
-  const bool complete = std::all_of(lanes_.begin(), lanes_.end(), [](const auto& lane) { return !lane->dialed() || lane->up(); });
+  const bool complete =
+      std::all_of(lanes_.begin(), lanes_.end(), [](const auto& lane) { return !lane->dialed() || lane->up(); });
   if (complete && !peer_leaving_ && !endpoint_.closing()) become_lossy();
 }
 
@@ -73,8 +76,10 @@ void TcpChannel::become_lossy() {
   const double stated = options_.loss;
   options_.loss = losses_.loss();
   const spi::PathChoice choice = choose_path(options_, path_means(endpoint_.options()), LossSource::kObserved);
-  log::info("tcp: {} of the packets to {} are lost at random, where {} is stated; it gets {} connections for data and {} for repeats",
-            fmt::format("{:.1e}", options_.loss), who(), stated, std::max(choice.lanes, options_.lanes), choice.repair_lanes);
+  log::info(
+      "tcp: {} of the packets to {} are lost at random, where {} is stated; it gets {} connections for data and {} for "
+      "repeats",
+      fmt::format("{:.1e}", options_.loss), who(), stated, std::max(choice.lanes, options_.lanes), choice.repair_lanes);
   deadline_ = Clock::now() + patience_;
   dialing_since_ = Clock::now();
   first_late_ = dialers_.size();
@@ -87,9 +92,10 @@ void TcpChannel::become_lossy() {
 
 // ---- repeats ----
 //
-// A packet that is lost near the end of what is to be sent costs a round trip and more, during which nothing else is sent.
-// So what was written last goes again over lanes of its own, the latest first, as soon as there is nothing else to send.
-// What was written half a round trip before the end need not go again: by then the kernel knows what is missing.
+// A packet that is lost near the end of what is to be sent costs a round trip and more, during which nothing else is
+// sent. So what was written last goes again over lanes of its own, the latest first, as soon as there is nothing else
+// to send. What was written half a round trip before the end need not go again: by then the kernel knows what is
+// missing.
 
 /// Called when lanes have taken what they can.
 void TcpChannel::plan_repeats() {
@@ -110,7 +116,8 @@ Duration TcpChannel::time_to_send_rest() const {
     largest = std::max(largest, lane->log().unwritten_bytes() + lane_info(lane->fd()).unsent_bytes);
   }
   const double rate = options_.rate_bytes_per_second > 0 ? options_.rate_bytes_per_second / options_.lanes : 1e9;
-  return kSettling + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(static_cast<double>(largest) / rate));
+  return kSettling +
+         std::chrono::duration_cast<Duration>(std::chrono::duration<double>(static_cast<double>(largest) / rate));
 }
 
 bool TcpChannel::next_repeat(Lane& lane, wire::Frame& frame, OutFrame& out) {
@@ -131,7 +138,9 @@ bool TcpChannel::next_repeat(Lane& lane, wire::Frame& frame, OutFrame& out) {
   }
   if (latest == nullptr) return false;
   latest->repeated = true;
-  if (wire::decode(latest->header, frame) != wire::WireError::kNone || frame.type != wire::FrameType::kData) return false;
+  if (wire::decode(latest->header, frame) != wire::WireError::kNone || frame.type != wire::FrameType::kData) {
+    return false;
+  }
   frame.type = wire::FrameType::kRepeat;
   frame.flags = static_cast<std::uint8_t>(frame.flags & ~wire::kAckWanted);
   frame.number = wire::name_of_repeated(from->index(), number);
@@ -152,9 +161,9 @@ void TcpChannel::drop_repeats(std::uint16_t lane, std::uint64_t number) noexcept
 
 // ---- BBR ----
 
-/// BBR looks for a lower RTT every 10 s by sending nearly nothing for 200 ms and a round trip. Our rates are leased, so no
-/// queue of ours hides the RTT, and the kernel remembers the least one of 5 minutes: BBR is told to start over from that,
-/// at the congestion window that it has.
+/// BBR looks for a lower RTT every 10 s by sending nearly nothing for 200 ms and a round trip. Our rates are leased, so
+/// no queue of ours hides the RTT, and the kernel remembers the least one of 5 minutes: BBR is told to start over from
+/// that, at the congestion window that it has.
 void TcpChannel::refresh_models() {
   if (options_.tier != Tier::kWan || options_.rate_bytes_per_second <= 0) return;
   const TimePoint now = Clock::now();

@@ -27,21 +27,25 @@ void TcpChannel::start_warming(Lane& lane) {
 }
 
 bool TcpChannel::warms() const noexcept {
-  return !over() && std::any_of(lanes_.begin(), lanes_.end(), [](const auto& lane) { return lane->up() && lane->warming; });
+  return !over() &&
+         std::any_of(lanes_.begin(), lanes_.end(), [](const auto& lane) { return lane->up() && lane->warming; });
 }
 
 /// Connections for data are being made, or warmed.
 bool TcpChannel::gets_warm() const noexcept {
-  return started_ && !over() && options_.tier == Tier::kWan && std::any_of(lanes_.begin(), lanes_.end(), [this](const auto& lane) {
-           return lane->dialed() && lane->index() < options_.lanes && (lane->state() == Lane::State::kNew || lane->warming);
+  return started_ && !over() && options_.tier == Tier::kWan &&
+         std::any_of(lanes_.begin(), lanes_.end(), [this](const auto& lane) {
+           return lane->dialed() && lane->index() < options_.lanes &&
+                  (lane->state() == Lane::State::kNew || lane->warming);
          });
 }
 
 /// Padding of all channels, and of this one's lanes for data and for repeats, together stays within the rate of one.
 bool TcpChannel::may_pad(const Lane& lane) {
-  const bool after_data_lanes = is_repair(lane) && (sends_bulk() || std::any_of(lanes_.begin(), lanes_.end(), [this](const auto& each) {
-                                                      return each->warming && !is_repair(*each);
-                                                    }));
+  const bool after_data_lanes =
+      is_repair(lane) && (sends_bulk() || std::any_of(lanes_.begin(), lanes_.end(), [this](const auto& each) {
+                            return each->warming && !is_repair(*each);
+                          }));
   if (!after_data_lanes && endpoint_.may_warm(*this)) return true;
   warm_again_at_ = Clock::now() + kNextTry;
   endpoint_.request_timer(warm_again_at_);
@@ -61,15 +65,16 @@ bool TcpChannel::next_pad(Lane& lane, wire::Frame& frame, OutFrame& out) {
   const double target = rate > 0 ? 2 * rate * rtt : 2 * window;
   if (static_cast<double>(info.congestion_window_bytes) >= target ||
       static_cast<double>(lane.warmed_bytes) >= 2 * std::max(window, target) || now >= warm_until_) {
-    log::debug("tcp: connection {} to {} is warm: a window of {} of {:.0f} bytes, after {} of padding", lane.index() + 1, who(),
-               info.congestion_window_bytes, target, lane.warmed_bytes);
+    log::debug("tcp: connection {} to {} is warm: a window of {} of {:.0f} bytes, after {} of padding",
+               lane.index() + 1, who(), info.congestion_window_bytes, target, lane.warmed_bytes);
     lane.warming = false;
     tune(lane);
     return false;
   }
   // Half a millisecond of the lane's rate: real data, which goes first, never waits longer than that twice.
-  const std::size_t bytes =
-      rate > 0 ? std::clamp<std::size_t>(static_cast<std::size_t>(rate * 0.5e-3), 4096, padding.size()) : padding.size();
+  const std::size_t bytes = rate > 0
+                                ? std::clamp<std::size_t>(static_cast<std::size_t>(rate * 0.5e-3), 4096, padding.size())
+                                : padding.size();
   if (lane.warmed_bytes == 0) set_unsent_limit(lane.fd(), bytes);
   lane.warmed_bytes += bytes;
   frame.type = wire::FrameType::kPad;

@@ -47,7 +47,9 @@ class Connection {
   /// The job's key is proved with `session` before anything else passes.
   void protect(std::unique_ptr<security::Session> session) noexcept { session_ = std::move(session); }
   /// Goes on with the proof; done at once where there is none to give.
-  security::Session::Progress prove() { return session_ == nullptr ? security::Session::Progress::kDone : session_->handshake(); }
+  security::Session::Progress prove() {
+    return session_ == nullptr ? security::Session::Progress::kDone : session_->handshake();
+  }
   /// While the proof goes on; nullptr: it needs none.
   security::Session* session() const noexcept { return session_.get(); }
   /// The proof is done. What was not asked to be sealed is an ordinary connection from here on, and so is one whose
@@ -56,8 +58,8 @@ class Connection {
   /// Bytes to read are here already, of which the socket says nothing.
   bool buffered() const noexcept { return session_ != nullptr && session_->buffered(); }
 
-  /// The socket is to be readable when `bytes` are there, or the end is: less is not worth waking for. Not where what the
-  /// socket holds is not what is read from it.
+  /// The socket is to be readable when `bytes` are there, or the end is: less is not worth waking for. Not where what
+  /// the socket holds is not what is read from it.
   void expect(std::size_t bytes) noexcept;
 
   Moved write(std::span<iovec> vectors) noexcept;

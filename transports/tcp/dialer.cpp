@@ -60,7 +60,8 @@ void Dialer::attempt() {
   const bool first = lane_.state() == Lane::State::kNew;
   generation_ = first ? 0 : generation_ + 1;
   // A first connection may take its time: the kernel repeats by itself, and ranks start at different times.
-  const Duration patience = std::max<Duration>(std::min<Duration>(kConnectTime * attempts_, kLongestConnectTime), channel_.silence_limit());
+  const Duration patience =
+      std::max<Duration>(std::min<Duration>(kConnectTime * attempts_, kLongestConnectTime), channel_.silence_limit());
   next_ = first ? TimePoint::max() : Clock::now() + patience;
   if (const int error = begin_connect(connection_.fd(), there); error != 0) return failed(error);
   channel_.endpoint().watch(connection_.fd(), *this);

@@ -16,10 +16,9 @@ class TcpChannel;
 /// Makes the connections of a lane that this side dials: the first, and each one that replaces a lost one or one that
 /// went silent. Repeats with growing pauses; its channel says when it is enough.
 ///
-/// A first connection goes to the lane as soon as the kernel has it and the job's key is proved, because nobody waits for
-/// an answer to HELLO. Later
-/// ones greet here: the answer says from where the lane goes on, and until it is there the old connection, if it still
-/// is there, may recover.
+/// A first connection goes to the lane as soon as the kernel has it and the job's key is proved, because nobody waits
+/// for an answer to HELLO. Later ones greet here: the answer says from where the lane goes on, and until it is there
+/// the old connection, if it still is there, may recover.
 class Dialer final : public EventSink {
  public:
   Dialer(TcpChannel& channel, Lane& lane) noexcept : channel_(channel), lane_(lane) {}

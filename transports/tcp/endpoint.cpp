@@ -121,10 +121,7 @@ void TcpEndpoint::forget(std::uint64_t comm) {
   shared_.forgotten.insert(comm);
   for (const auto& [peer, channel] : channels_) channel->forget(comm);
   // "No completions follow" includes those that are made but not yet polled.
-  shared_.completions.remove_if([comm](const spi::Completion& completion) {
-    return completion.id.comm == comm && completion.kind != spi::CompletionKind::kBroken &&
-           completion.kind != spi::CompletionKind::kClosed;
-  });
+  shared_.completions.remove_if([comm](const spi::Completion& completion) { return completion.is_of(comm); });
 }
 
 // ---- progress ----
@@ -350,7 +347,8 @@ void TcpEndpoint::send_away(Stranger& stranger, wire::Refusal refusal) {
 void TcpEndpoint::drop_stranger(Stranger& stranger) {
   unwatch(stranger.connection.fd());
   stranger.connection.close();
-  const auto found = std::find_if(strangers_.begin(), strangers_.end(), [&](const auto& one) { return one.get() == &stranger; });
+  const auto found =
+      std::find_if(strangers_.begin(), strangers_.end(), [&](const auto& one) { return one.get() == &stranger; });
   graveyard_.push_back(std::move(*found));
   strangers_.erase(found);
 }
@@ -367,7 +365,8 @@ void TcpEndpoint::refuse(const std::string& why) {
 void TcpEndpoint::warn_congestion_control(const std::string& name, bool asked) {
   if (std::exchange(warned_congestion_control_, true)) return;
   if (asked) {
-    log::warn("tcp: this kernel does not offer congestion control '{}'; its default is used (modprobe tcp_{})", name, name);
+    log::warn("tcp: this kernel does not offer congestion control '{}'; its default is used (modprobe tcp_{})", name,
+              name);
   } else {
     log::info("tcp: this kernel does not offer congestion control '{}' for long links (modprobe tcp_{})", name, name);
   }
@@ -398,7 +397,9 @@ template <class Predicate>
 bool TcpEndpoint::progress_until(TimePoint deadline, Predicate done) {
   while (true) {
     progress(0);
-    if (std::all_of(channels_.begin(), channels_.end(), [&](const auto& entry) { return done(*entry.second); })) return true;
+    if (std::all_of(channels_.begin(), channels_.end(), [&](const auto& entry) { return done(*entry.second); })) {
+      return true;
+    }
     const TimePoint now = Clock::now();
     if (now >= deadline) return false;
     // Acknowledgements raise no event: look again soon.

@@ -57,7 +57,8 @@ class TcpEndpoint final : public spi::Endpoint {
   void remember(std::uint64_t comm) {
     if (!shared_.forgotten.empty()) shared_.forgotten.erase(comm);
   }
-  /// Calls `channel`'s peer and offers the connection for lane `lane` of that side; nothing comes of it if it is not wanted.
+  /// Calls `channel`'s peer and offers the connection for lane `lane` of that side; nothing comes of it if it is not
+  /// wanted.
   void offer(TcpChannel& channel, std::uint16_t lane);
   /// Of this host, to be used together; empty: as routes say.
   const std::vector<SocketAddress>& nics() const noexcept { return nics_; }

@@ -7,10 +7,6 @@
 
 namespace longspan::tcp {
 
-std::string describe(const spi::MessageId& id) {
-  return fmt::format("message (comm {:x}, seq {}, stream {}, chunk {})", id.comm, id.seq, id.stream, id.chunk);
-}
-
 RecvMessage& Inbox::record_of(const spi::MessageId& id) {
   if (RecvMessage* found = messages_.find(id)) return *found;
   RecvMessage& message = *pool_.take();
@@ -45,19 +41,9 @@ void Inbox::post(const spi::RecvRequest& request) {
 }
 
 void Inbox::check_match(RecvMessage& message) {
-  if (message.digest != message.wanted_digest) {
-    complete(message, Status(StatusCode::kMismatch,
-                             fmt::format("{} from {} belongs to another call: its digest is {:016x}, expected {:016x} "
-                                         "(sent {} bytes, expected {})",
-                                         describe(message.id), peer_name_, message.digest, message.wanted_digest,
-                                         message.bytes, message.data.size())));
-  } else if (message.any_length ? message.bytes > message.data.size() : message.bytes != message.data.size()) {
-    complete(message, Status(StatusCode::kMismatch,
-                             fmt::format("{} from {} has {} bytes, expected {}{}", describe(message.id), peer_name_,
-                                         message.bytes, message.any_length ? "at most " : "", message.data.size())));
-  } else {
-    return;
-  }
+  const spi::Match match{message.digest, message.bytes, message.wanted_digest, message.data.size(), message.any_length};
+  if (match.ok()) return;
+  complete(message, spi::mismatch(message.id, peer_name_, match));
   message.discard = true;
   drop_waiting(message);
 }

@@ -37,7 +37,8 @@ struct RecvMessage {
   bool discard = false;    ///< what still comes of it is dropped
   bool announced = false;  ///< its RTS came
   bool data_seen = false;  ///< a DATA came: tells an empty message from one that was only announced
-  bool announcement_due = false;  ///< an RTS was sent: it may come after the data, on another lane, so remember until then
+  bool announcement_due =
+      false;  ///< an RTS was sent: it may come after the data, on another lane, so remember until then
   bool cleared = false;           ///< its CTS was sent
   bool any_length = false;
   std::uint64_t bytes = 0;
@@ -129,8 +130,5 @@ class Inbox {
   std::uint64_t messages_received_ = 0;
   std::uint64_t eager_bytes_ = 0;
 };
-
-/// "message (comm 1, seq 2, stream 3, chunk 4)".
-std::string describe(const spi::MessageId& id);
 
 }  // namespace longspan::tcp

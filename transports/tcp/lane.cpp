@@ -104,7 +104,9 @@ void Lane::want_ack(wire::Frame& frame, const OutFrame& out) noexcept {
   unasked_bytes_ += frame.payload_bytes;
   ++unasked_frames_;
   if (held) last_held_ = log_.next_number() + 1;
-  if (unasked_bytes_ < channel_.ack_every() && unasked_frames_ < kUnaskedFrames && !(held && channel_.last_to_send())) return;
+  if (unasked_bytes_ < channel_.ack_every() && unasked_frames_ < kUnaskedFrames && !(held && channel_.last_to_send())) {
+    return;
+  }
   frame.flags |= wire::kAckWanted;
   asked_ = log_.next_number() + 1;
   unasked_bytes_ = unasked_frames_ = 0;
@@ -140,7 +142,9 @@ std::size_t Lane::gather(std::span<iovec> vectors, std::size_t& used) noexcept {
     vectors[used++] = {const_cast<std::byte*>(at), bytes};
     total += bytes;
   };
-  if (greeting_written_ < greeting_bytes_) add(greeting_.data() + greeting_written_, greeting_bytes_ - greeting_written_);
+  if (greeting_written_ < greeting_bytes_) {
+    add(greeting_.data() + greeting_written_, greeting_bytes_ - greeting_written_);
+  }
   std::size_t skip = front_written_;
   const std::size_t frames = std::min(log_.unwritten(), kFramesPerWrite);
   for (std::size_t i = 0; i < frames; ++i) {
@@ -262,8 +266,8 @@ Lane::Outcome Lane::read(std::span<std::byte> staging, std::size_t budget) {
 
 Lane::Outcome Lane::drained() noexcept {
   readable = false;
-  // A payload is of use when all of it is here: until then there is nothing to wake for, of which a WAN's train of packets
-  // would make several for each fragment.
+  // A payload is of use when all of it is here: until then there is nothing to wake for, of which a WAN's train of
+  // packets would make several for each fragment.
   connection_.expect(payload_left_);
   return Outcome::kBlocked;
 }
@@ -365,7 +369,8 @@ bool Lane::on_header(std::span<const std::byte, wire::kHeaderBytes> header) {
     fail(Status(StatusCode::kInternal, fmt::format("received {}", wire::describe(error))));
     return false;
   }
-  const bool data_side = wire::brings_data(frame.type) || frame.type == wire::FrameType::kRts || frame.type == wire::FrameType::kPad;
+  const bool data_side =
+      wire::brings_data(frame.type) || frame.type == wire::FrameType::kRts || frame.type == wire::FrameType::kPad;
   const bool reply_side = frame.type == wire::FrameType::kCts || frame.type == wire::FrameType::kCredit;
   if (dialed_ ? data_side : reply_side) {
     fail(Status(StatusCode::kInternal, "received a frame that belongs to the other direction"));

@@ -74,7 +74,9 @@ class Lane final : public EventSink {
   /// Asks for an acknowledgement of all that was sent so far.
   void ask() noexcept { heartbeat_due_ = true; }
   /// Messages wait for acknowledgements that were not asked for.
-  bool should_ask() const noexcept { return !heartbeat_due_ && last_held_ > asked_ && last_held_ > log_.acknowledged(); }
+  bool should_ask() const noexcept {
+    return !heartbeat_due_ && last_held_ > asked_ && last_held_ > log_.acknowledged();
+  }
   /// A part of a large message is on its way.
   bool carries_bulk() const noexcept { return last_held_ > log_.acknowledged(); }
   /// The other side has `count` counted frames. False: it cannot have that many.

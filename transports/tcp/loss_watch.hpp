@@ -9,7 +9,8 @@
 namespace longspan::tcp {
 
 /// Tells random loss from what a full queue drops, by the connections' own counts: random loss comes in most of the
-/// intervals in which much was sent while no queue stood. What was lost beside a queue is left out, and so is one burst.
+/// intervals in which much was sent while no queue stood. What was lost beside a queue is left out, and so is one
+/// burst.
 class LossWatch {
  public:
   static constexpr std::chrono::milliseconds kInterval{500};

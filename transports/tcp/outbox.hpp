@@ -56,9 +56,9 @@ struct Fragment {
   bool counted = false;
 };
 
-/// The messages for one peer, and who goes next: a lane that can write pulls. Small messages go before large ones, those
-/// of a kind in the order of issue, except that one without credit is announced and lets those of other communicators
-/// pass. No I/O here.
+/// The messages for one peer, and who goes next: a lane that can write pulls. Small messages go before large ones,
+/// those of a kind in the order of issue, except that one without credit is announced and lets those of other
+/// communicators pass. No I/O here.
 class Outbox {
  public:
   /// Completions go to `completions`. `credit_bytes` is what each communicator may send ahead.

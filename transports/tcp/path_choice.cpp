@@ -25,10 +25,12 @@ void choose_congestion_control(const spi::ChannelOptions& options, const PathMea
   choice.congestion_control = means.system;
   if (!means.forced.empty()) {
     if (means.has_forced) choice.congestion_control = means.forced;
-    choice.reasons.push_back(means.has_forced
-                                 ? fmt::format("{}: LONGSPAN_CONGESTION_CONTROL asks for it", means.forced)
-                                 : fmt::format("{}, the system's default: LONGSPAN_CONGESTION_CONTROL asks for {}, which this kernel does not offer",
-                                               means.system, means.forced));
+    choice.reasons.push_back(
+        means.has_forced
+            ? fmt::format("{}: LONGSPAN_CONGESTION_CONTROL asks for it", means.forced)
+            : fmt::format(
+                  "{}, the system's default: LONGSPAN_CONGESTION_CONTROL asks for {}, which this kernel does not offer",
+                  means.system, means.forced));
   } else if (options.tier != Tier::kWan) {
     choice.reasons.push_back(fmt::format("{}, the system's default: the path stays inside a region", means.system));
   } else if (means.has_bbr) {
@@ -42,22 +44,26 @@ void choose_congestion_control(const spi::ChannelOptions& options, const PathMea
 
 /// Lanes for a lossy path.
 void choose_lossy_lanes(const spi::ChannelOptions& options, LossSource source, spi::PathChoice& choice) {
-  const std::string loss = fmt::format("{} loss of {:.1e}", source == LossSource::kStated ? "a stated" : "an observed", options.loss);
+  const std::string loss =
+      fmt::format("{} loss of {:.1e}", source == LossSource::kStated ? "a stated" : "an observed", options.loss);
   if (choice.congestion_control.starts_with("bbr")) {
     choice.lanes = kLossyLanes;
-    choice.reasons.push_back(fmt::format("{} lanes: {}; one fills the link under bbr, several keep a hole from holding up what others carry",
-                                         choice.lanes, loss));
+    choice.reasons.push_back(
+        fmt::format("{} lanes: {}; one fills the link under bbr, several keep a hole from holding up what others carry",
+                    choice.lanes, loss));
   } else {
     const double rtt = std::chrono::duration<double>(options.rtt).count();
     const double each = kSegmentBytes / (std::max(rtt, 1e-4) * std::sqrt(2 * options.loss / 3));
     const double wanted = std::ceil(2 * options.rate_bytes_per_second / each);  // half of what the formula allows
     choice.lanes = static_cast<int>(std::clamp<double>(wanted, kLossyLanes, kMostLossyLanes));
-    choice.reasons.push_back(fmt::format("{} lanes: {} lets one carry about {} under {} (Mathis' formula); twice what the rate needs, {} to {}",
-                                         choice.lanes, loss, rate_text(each), choice.congestion_control, kLossyLanes, kMostLossyLanes));
+    choice.reasons.push_back(fmt::format(
+        "{} lanes: {} lets one carry about {} under {} (Mathis' formula); twice what the rate needs, {} to {}",
+        choice.lanes, loss, rate_text(each), choice.congestion_control, kLossyLanes, kMostLossyLanes));
   }
   choice.repair_lanes = kRepairLanes;
-  choice.reasons.push_back(fmt::format("{} repair lanes: {}; the end of what is sent goes again over them, so that its loss costs no round trip",
-                                       kRepairLanes, loss));
+  choice.reasons.push_back(fmt::format(
+      "{} repair lanes: {}; the end of what is sent goes again over them, so that its loss costs no round trip",
+      kRepairLanes, loss));
 }
 
 }  // namespace
@@ -79,9 +85,10 @@ spi::PathChoice choose_path(const spi::ChannelOptions& options, const PathMeans&
   if (options.tier == Tier::kWan && options.loss >= kLossy) {
     choose_lossy_lanes(options, source, choice);
   } else {
-    choice.reasons.push_back(fmt::format("{} lane{}: {}, and {}; more, and repair lanes, as soon as random loss is observed", choice.lanes,
-                                         choice.lanes == 1 ? "" : "s", options.loss > 0 ? "hardly any loss is stated" : "no loss is stated",
-                                         choice.lanes == 1 ? "one carries the rate" : "the rate asks for so many"));
+    choice.reasons.push_back(
+        fmt::format("{} lane{}: {}, and {}; more, and repair lanes, as soon as random loss is observed", choice.lanes,
+                    choice.lanes == 1 ? "" : "s", options.loss > 0 ? "hardly any loss is stated" : "no loss is stated",
+                    choice.lanes == 1 ? "one carries the rate" : "the rate asks for so many"));
   }
   choice.express_lanes = choice.lanes > 1 || options.tier == Tier::kWan ? 1 : 0;
   return choice;

@@ -25,6 +25,7 @@ enum class LossSource : std::uint8_t { kStated, kObserved };
 /// Less loss than this is not worth more connections.
 inline constexpr double kLossy = 1e-5;
 
-spi::PathChoice choose_path(const spi::ChannelOptions& options, const PathMeans& means, LossSource source = LossSource::kStated);
+spi::PathChoice choose_path(const spi::ChannelOptions& options, const PathMeans& means,
+                            LossSource source = LossSource::kStated);
 
 }  // namespace longspan::tcp

@@ -25,7 +25,8 @@ bool set_option(int fd, int level, int option, const T& value) noexcept {
   return ::setsockopt(fd, level, option, &value, sizeof value) == 0;
 }
 
-/// Around each segment: 20 bytes of IPv4, 20 of TCP, 12 of timestamps. IPv6 has 20 more, 1.4 % of a packet of 1500 bytes.
+/// Around each segment: 20 bytes of IPv4, 20 of TCP, 12 of timestamps. IPv6 has 20 more, 1.4 % of a packet of 1500
+/// bytes.
 constexpr std::uint64_t kHeaderBytes = 52;
 
 /// The last number in a file of /proc/sys: how far autotuning, or an application, may go in this network namespace.
@@ -50,7 +51,9 @@ std::atomic<bool> warned_of_send_window{false};
 std::atomic<bool> warned_of_receive_window{false};
 KernelLimits limits_for_tests;
 
-std::size_t limit_in(const char* path) { return limits_for_tests.read ? limits_for_tests.read(path) : last_number(path); }
+std::size_t limit_in(const char* path) {
+  return limits_for_tests.read ? limits_for_tests.read(path) : last_number(path);
+}
 
 void set_window(int fd, std::size_t window_bytes, const BufferKind& kind) {
   const std::size_t needed = 2 * window_bytes;
@@ -62,8 +65,10 @@ void set_window(int fd, std::size_t window_bytes, const BufferKind& kind) {
   // reach would make it worse, so it is fixed only where that suffices.
   if (2 * limit_in(kind.core_path) >= needed && set_option(fd, SOL_SOCKET, kind.option, half)) return;
   if (kind.warned->exchange(true)) return;
-  log::warn("tcp: a socket buffer of {} bytes is needed to keep the link full, {} allows {}; as root: sysctl -w {}=\"4096 131072 {}\"",
-            needed, kind.tcp_sysctl, limit, kind.tcp_sysctl, needed);
+  log::warn(
+      "tcp: a socket buffer of {} bytes is needed to keep the link full, {} allows {}; as root: sysctl -w {}=\"4096 "
+      "131072 {}\"",
+      needed, kind.tcp_sysctl, limit, kind.tcp_sysctl, needed);
 }
 
 }  // namespace
@@ -116,7 +121,10 @@ bool can_use_congestion_control(const std::string& name) {
 bool restart_congestion_control(int fd) {
   std::array<char, 16> name{};  // TCP_CA_NAME_MAX
   socklen_t length = name.size();
-  if (::getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name.data(), &length) != 0 || std::string_view(name.data()) != "bbr") return true;
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name.data(), &length) != 0 ||
+      std::string_view(name.data()) != "bbr") {
+    return true;
+  }
   tcp_info info{};
   length = sizeof info;
   if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0 || info.tcpi_ca_state != TCP_CA_Open) return false;
@@ -142,14 +150,14 @@ void set_kernel_limits(KernelLimits limits) {
 
 void set_send_window(int fd, std::size_t window_bytes) {
   set_window(fd, window_bytes,
-             {"/proc/sys/net/ipv4/tcp_wmem", "net.ipv4.tcp_wmem", "/proc/sys/net/core/wmem_max", SO_SNDBUF, SO_SNDBUFFORCE,
-              &warned_of_send_window});
+             {"/proc/sys/net/ipv4/tcp_wmem", "net.ipv4.tcp_wmem", "/proc/sys/net/core/wmem_max", SO_SNDBUF,
+              SO_SNDBUFFORCE, &warned_of_send_window});
 }
 
 void set_receive_window(int fd, std::size_t window_bytes) {
   set_window(fd, window_bytes,
-             {"/proc/sys/net/ipv4/tcp_rmem", "net.ipv4.tcp_rmem", "/proc/sys/net/core/rmem_max", SO_RCVBUF, SO_RCVBUFFORCE,
-              &warned_of_receive_window});
+             {"/proc/sys/net/ipv4/tcp_rmem", "net.ipv4.tcp_rmem", "/proc/sys/net/core/rmem_max", SO_RCVBUF,
+              SO_RCVBUFFORCE, &warned_of_receive_window});
 }
 
 void set_pacing(int fd, double ip_bytes_per_second) {

@@ -40,8 +40,8 @@ bool can_use_congestion_control(const std::string& name);
 /// A connection under BBR forgets its model of the path, except the least RTT and its congestion window. False: it is
 /// repairing a loss now, try again.
 bool restart_congestion_control(int fd);
-/// Ends a connection whose other side is silent, a few seconds after it should have answered, so that it can be replaced
-/// well within `patience`; asks an idle one whether it is there (which also keeps NATs from forgetting it).
+/// Ends a connection whose other side is silent, a few seconds after it should have answered, so that it can be
+/// replaced well within `patience`; asks an idle one whether it is there (which also keeps NATs from forgetting it).
 void set_silence_limit(int fd, std::chrono::milliseconds patience, std::chrono::nanoseconds rtt);
 /// Room for `window_bytes` in flight. Autotuning stays on where its limit suffices, since a fixed size ends it.
 void set_send_window(int fd, std::size_t window_bytes);

@@ -74,7 +74,8 @@ std::string_view describe(Refusal refusal) noexcept {
     case Refusal::kOtherJob: return "it belongs to another job";
     case Refusal::kOtherPeer: return "another rank listens at this address";
     case Refusal::kUnknownLane: return "its process was replaced by another one";
-    case Refusal::kKeyNeeded: return "it requires the job's key, and there is none here (LONGSPAN_KEY, LONGSPAN_KEY_FILE)";
+    case Refusal::kKeyNeeded:
+      return "it requires the job's key, and there is none here (LONGSPAN_KEY, LONGSPAN_KEY_FILE)";
     case Refusal::kNotEncrypted: return "LONGSPAN_ENCRYPT=all is set there, and not here";
     case Refusal::kOver: return "it has given up this channel";
   }
@@ -84,7 +85,8 @@ std::string_view describe(Refusal refusal) noexcept {
 bool may_become_hello(std::span<const std::byte> begin) noexcept {
   std::array<std::byte, sizeof kHelloMagic> magic;
   put(magic.data(), kHelloMagic);
-  return std::equal(magic.begin(), magic.begin() + static_cast<std::ptrdiff_t>(std::min(begin.size(), magic.size())), begin.begin());
+  return std::equal(magic.begin(), magic.begin() + static_cast<std::ptrdiff_t>(std::min(begin.size(), magic.size())),
+                    begin.begin());
 }
 
 void encode(const Hello& hello, HelloHeader& out) noexcept {

@@ -8,8 +8,8 @@
 
 #include "longspan/spi/transport.hpp"
 
-/// What travels on a connection: one HELLO, then frames. Every header has a fixed size, little-endian, fields aligned to
-/// their size. Pure functions over bytes: nothing here reads a socket, and everything here may be fed garbage.
+/// What travels on a connection: one HELLO, then frames. Every header has a fixed size, little-endian, fields aligned
+/// to their size. Pure functions over bytes: nothing here reads a socket, and everything here may be fed garbage.
 namespace longspan::tcp::wire {
 
 inline constexpr std::size_t kHeaderBytes = 56;
@@ -35,8 +35,8 @@ struct Hello {
   std::uint32_t generation = 0;    ///< 0: the first connection of this lane; each one that replaces it counts up
   std::uint64_t received = 0;      ///< counted frames that the dialer has received on this lane
   std::uint64_t acknowledged = 0;  ///< counted frames of the dialer that were acknowledged: the peer must know them
-  /// The other way round: whoever dialed has no lane `lane` of the peer, and offers this connection for it. The peer answers
-  /// with a HELLO of its own, or hangs up.
+  /// The other way round: whoever dialed has no lane `lane` of the peer, and offers this connection for it. The peer
+  /// answers with a HELLO of its own, or hangs up.
   bool offer = false;
 };
 

@@ -35,7 +35,9 @@ spi::ChannelStats UcxChannel::stats() const {
 
 std::string UcxChannel::trouble() const {
   if (state_ != State::kOpen) return std::string(over_status_.message());
-  if (started_ && !greeted()) return fmt::format("ucx: {} has not answered at {} yet", inbox_.peer_name(), dialed_address_);
+  if (started_ && !greeted()) {
+    return fmt::format("ucx: {} has not answered at {} yet", inbox_.peer_name(), dialed_address_);
+  }
   return {};
 }
 
@@ -66,9 +68,12 @@ Status UcxChannel::start(std::string_view peer_address, const spi::ChannelOption
   return {};
 }
 
-void UcxChannel::watch_line(std::size_t which) { endpoint_.watch(lines_[which]->fd(), this, UcxEndpoint::Watched::kLine); }
+void UcxChannel::watch_line(std::size_t which) {
+  endpoint_.watch(lines_[which]->fd(), this, UcxEndpoint::Watched::kLine);
+}
 
-void UcxChannel::join(std::unique_ptr<Lifeline> line, const wire::Greeting& greeting, const std::string& worker_address) {
+void UcxChannel::join(std::unique_ptr<Lifeline> line, const wire::Greeting& greeting,
+                      const std::string& worker_address) {
   lines_[1] = std::move(line);
   watch_line(1);
   lines_[1]->say(endpoint_.greeting(peer_, token_, false), {});
@@ -79,13 +84,17 @@ void UcxChannel::join(std::unique_ptr<Lifeline> line, const wire::Greeting& gree
 void UcxChannel::welcomed(const wire::Greeting& greeting) {
   switch (greeting.verdict) {
     case wire::Verdict::kWelcome: break;
-    case wire::Verdict::kOtherJob: return break_down(fmt::format("{} belongs to another job", dialed_address_), StatusCode::kInvalidArgument);
+    case wire::Verdict::kOtherJob:
+      return break_down(fmt::format("{} belongs to another job", dialed_address_), StatusCode::kInvalidArgument);
     case wire::Verdict::kOtherPeer: return break_down(fmt::format("another rank answers at {} now", dialed_address_));
     case wire::Verdict::kOtherVersion:
-      return break_down("it speaks another version of this transport: all ranks must run the same build", StatusCode::kInvalidArgument);
-    case wire::Verdict::kAlreadyConnected: return break_down("it has a connection from this rank already", StatusCode::kInvalidArgument);
+      return break_down("it speaks another version of this transport: all ranks must run the same build",
+                        StatusCode::kInvalidArgument);
+    case wire::Verdict::kAlreadyConnected:
+      return break_down("it has a connection from this rank already", StatusCode::kInvalidArgument);
     case wire::Verdict::kKeyNeeded:
-      return break_down("its job has a key and this rank has none: set LONGSPAN_KEY or LONGSPAN_KEY_FILE", StatusCode::kInvalidArgument);
+      return break_down("its job has a key and this rank has none: set LONGSPAN_KEY or LONGSPAN_KEY_FILE",
+                        StatusCode::kInvalidArgument);
   }
   if (greeting.job != endpoint_.options().job || greeting.from != peer_ || greeting.to != endpoint_.options().self) {
     return break_down(fmt::format("another rank answers at {} now", dialed_address_));
@@ -96,7 +105,8 @@ void UcxChannel::welcomed(const wire::Greeting& greeting) {
 void UcxChannel::open(const std::string& worker_address, const wire::Greeting& greeting) {
   if (greeted() || state_ != State::kOpen) return;
   ucp_ep_params_t params{};
-  params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE | UCP_EP_PARAM_FIELD_ERR_HANDLER;
+  params.field_mask =
+      UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE | UCP_EP_PARAM_FIELD_ERR_HANDLER;
   params.address = reinterpret_cast<const ucp_address_t*>(worker_address.data());
   params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
   params.err_handler.cb = &on_endpoint_error;
@@ -104,7 +114,8 @@ void UcxChannel::open(const std::string& worker_address, const wire::Greeting& g
   const ucs_status_t status = worker_.library().ep_create(worker_.get(), &params, &ucp_endpoint_);
   if (status != UCS_OK) {
     ucp_endpoint_ = nullptr;
-    return break_down(fmt::format("UCX finds no way to it ({}); here it has {}", worker_.describe(status), fmt::join(worker_.resources(), ", ")));
+    return break_down(fmt::format("UCX finds no way to it ({}); here it has {}", worker_.describe(status),
+                                  fmt::join(worker_.resources(), ", ")));
   }
   outbox_.open(ucp_endpoint_, greeting.token, static_cast<std::size_t>(greeting.credit));
 }
@@ -161,7 +172,8 @@ std::optional<TimePoint> UcxChannel::on_timer(TimePoint now) {
 
 // ---- moving data ----
 
-void UcxChannel::on_message(const wire::MessageHeader& header, void* data, std::size_t length, bool offered, bool& taken) {
+void UcxChannel::on_message(const wire::MessageHeader& header, void* data, std::size_t length, bool offered,
+                            bool& taken) {
   taken = false;
   if (state_ != State::kOpen) return;
   const auto* bytes = static_cast<const std::byte*>(data);
@@ -191,7 +203,9 @@ void UcxChannel::forget(std::uint64_t comm) {
 
 // ---- ends ----
 
-bool UcxChannel::in_trouble() const noexcept { return !ucx_trouble_.empty() || !outbox_.trouble().empty() || !inbox_.trouble().empty(); }
+bool UcxChannel::in_trouble() const noexcept {
+  return !ucx_trouble_.empty() || !outbox_.trouble().empty() || !inbox_.trouble().empty();
+}
 
 void UcxChannel::decide() {
   if (state_ != State::kOpen) return;
@@ -203,10 +217,13 @@ void UcxChannel::decide() {
   if (hung_up_) {
     const Lifeline& line = *lines_[lines_[0] != nullptr && lines_[0]->ended() ? 0 : 1];
     if (!greeted()) return break_down(fmt::format("no connection at {}: {}", dialed_address_, line.why()));
-    return break_down(fmt::format("its end closed without a goodbye ({}): the process died, or refused this connection", line.why()));
+    return break_down(
+        fmt::format("its end closed without a goodbye ({}): the process died, or refused this connection", line.why()));
   }
   if (!in_trouble() || said_goodbye_) return;
-  const std::string& what = !ucx_trouble_.empty() ? ucx_trouble_ : !outbox_.trouble().empty() ? outbox_.trouble() : inbox_.trouble();
+  const std::string& what = !ucx_trouble_.empty()        ? ucx_trouble_
+                            : !outbox_.trouble().empty() ? outbox_.trouble()
+                                                         : inbox_.trouble();
   break_down(fmt::format("UCX has lost the connection: {}", what));
 }
 
@@ -228,7 +245,9 @@ void UcxChannel::decide_leaving() {
   break_down("it left before all that it had sent was here");
 }
 
-Status UcxChannel::left() const { return Status(StatusCode::kPeerLost, fmt::format("{} has said goodbye", inbox_.peer_name())); }
+Status UcxChannel::left() const {
+  return Status(StatusCode::kPeerLost, fmt::format("{} has said goodbye", inbox_.peer_name()));
+}
 
 void UcxChannel::break_down(const std::string& why, StatusCode code) {
   if (state_ != State::kOpen) return;

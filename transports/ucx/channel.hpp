@@ -13,8 +13,8 @@ namespace longspan::ucx {
 
 class UcxEndpoint;
 
-/// One peer: a UCX endpoint, and one or two lifelines (each side may have dialed). Its end is decided once: closed after a
-/// goodbye, broken without.
+/// One peer: a UCX endpoint, and one or two lifelines (each side may have dialed). Its end is decided once: closed
+/// after a goodbye, broken without.
 class UcxChannel final : public spi::Channel {
  public:
   using Token = std::array<std::uint64_t, 2>;
@@ -37,7 +37,9 @@ class UcxChannel final : public spi::Channel {
   bool started() const noexcept { return started_; }
   bool has_line(bool dialed) const noexcept { return lines_[dialed ? 0 : 1] != nullptr; }
   /// Sockets want to be looked at often.
-  bool settling() const noexcept { return state_ == State::kOpen && (started_ || goodbye_) && (!outbox_.is_open() || goodbye_); }
+  bool settling() const noexcept {
+    return state_ == State::kOpen && (started_ || goodbye_) && (!outbox_.is_open() || goodbye_);
+  }
 
   Status start(std::string_view peer_address, const spi::ChannelOptions& options, TimePoint deadline);
   /// The peer's lifeline, which has been greeted.

@@ -61,7 +61,8 @@ Result<std::unique_ptr<UcxEndpoint>> UcxEndpoint::open(const spi::EndpointOption
 }
 
 Status UcxEndpoint::set_up() {
-  constexpr const char* kNothing = "no RDMA device that UCX could use on this host; without one it is used only if LONGSPAN_TRANSPORTS names it";
+  constexpr const char* kNothing =
+      "no RDMA device that UCX could use on this host; without one it is used only if LONGSPAN_TRANSPORTS names it";
   if (!options_.named && !has_rdma_device()) return Status(StatusCode::kUnsupported, kNothing);
   if (!options_.key.empty() && options_.encryption == Encryption::kAll) {
     return Status(StatusCode::kUnsupported, "UCX does not encrypt, and LONGSPAN_ENCRYPT=all asks for it between hosts");
@@ -72,7 +73,8 @@ Status UcxEndpoint::set_up() {
   LONGSPAN_ASSIGN(worker_, Worker::create());
   if (!options_.named && !worker_->has_rdma()) return Status(StatusCode::kUnsupported, kNothing);
   LONGSPAN_TRY(worker_->listen(&UcxEndpoint::on_message, this));
-  Result<Listener> listening = listen_for_peers({options_.bind_address, options_.advertise_address, {options_.first_port, options_.last_port}});
+  Result<Listener> listening =
+      listen_for_peers({options_.bind_address, options_.advertise_address, {options_.first_port, options_.last_port}});
   if (!listening.ok()) return listening.status().with_context("ucx");
   listener_ = std::move(*listening);
   epoll_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
@@ -95,22 +97,29 @@ UcxEndpoint::~UcxEndpoint() {
 
 spi::EndpointTraits UcxEndpoint::traits() const {
   spi::EndpointTraits traits;
-  traits.medium = worker_->has_rdma() ? spi::Medium::kRdma : worker_->host_only() ? spi::Medium::kMemory : spi::Medium::kIp;
+  traits.medium = worker_->has_rdma()    ? spi::Medium::kRdma
+                  : worker_->host_only() ? spi::Medium::kMemory
+                                         : spi::Medium::kIp;
   traits.reach = worker_->host_only() ? Tier::kHost : Tier::kSite;
   // Who names it where it has nothing but sockets means it to be used.
   traits.preference = options_.named && !worker_->has_rdma() ? kBeforeTheOthers : kBehindTheOthers;
-  traits.detail = fmt::format("UCX {}: {}", worker_->library().get_version_string(), fmt::join(worker_->resources(), ", "));
+  traits.detail =
+      fmt::format("UCX {}: {}", worker_->library().get_version_string(), fmt::join(worker_->resources(), ", "));
   return traits;
 }
 
-std::string UcxEndpoint::address() const { return fmt::format("{}{} {}", kAddressPrefix, listener_.address.to_string(), worker_->address()); }
+std::string UcxEndpoint::address() const {
+  return fmt::format("{}{} {}", kAddressPrefix, listener_.address.to_string(), worker_->address());
+}
 
 Result<UcxEndpoint::Address> UcxEndpoint::parse_announced(std::string_view text) {
-  const std::size_t space = text.starts_with(kAddressPrefix) ? text.find(' ', kAddressPrefix.size()) : std::string_view::npos;
+  const std::size_t space =
+      text.starts_with(kAddressPrefix) ? text.find(' ', kAddressPrefix.size()) : std::string_view::npos;
   if (space == std::string_view::npos || space + 1 == text.size()) {
     return Status(StatusCode::kInvalidArgument, "ucx: what the peer announced is no address of this transport");
   }
-  const Result<SocketAddress> lifeline = parse_address(text.substr(kAddressPrefix.size(), space - kAddressPrefix.size()));
+  const Result<SocketAddress> lifeline =
+      parse_address(text.substr(kAddressPrefix.size(), space - kAddressPrefix.size()));
   if (!lifeline.ok()) return lifeline.status().with_context("ucx");
   return Address{*lifeline, std::string(text.substr(space + 1))};
 }
@@ -120,7 +129,9 @@ void UcxEndpoint::watch(int fd, void* owner, Watched what) {
   // A lifeline is written when it can be, which is always but at its beginning: edges only.
   event.events = what == Watched::kLine || what == Watched::kStranger ? EPOLLIN | EPOLLOUT | EPOLLET : EPOLLIN;
   event.data.u64 = encode(owner, what);
-  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) log::warn("{}", system_error("ucx: epoll_ctl", errno).to_string());
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
+    log::warn("{}", system_error("ucx: epoll_ctl", errno).to_string());
+  }
 }
 
 void UcxEndpoint::unwatch(int fd) noexcept { ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr); }
@@ -145,7 +156,9 @@ UcxChannel& UcxEndpoint::channel_of(spi::PeerId peer) {
   if (!channel) {
     UcxChannel::Token token{};
     // Messages without it are not looked at: it is what the proof of the key gives a peer.
-    if (::getrandom(token.data(), sizeof token, 0) != sizeof token) log::warn("ucx: getrandom: {}", std::strerror(errno));
+    if (::getrandom(token.data(), sizeof token, 0) != sizeof token) {
+      log::warn("ucx: getrandom: {}", std::strerror(errno));
+    }
     channel = std::make_unique<UcxChannel>(peer, *this, shared_, *worker_, token);
     order_.push_back(channel.get());
     by_token_[token[0]] = channel.get();
@@ -153,8 +166,8 @@ UcxChannel& UcxEndpoint::channel_of(spi::PeerId peer) {
   return *channel;
 }
 
-Result<spi::Channel*> UcxEndpoint::connect(spi::PeerId peer, std::string_view peer_address, const spi::ChannelOptions& options,
-                                           TimePoint deadline) {
+Result<spi::Channel*> UcxEndpoint::connect(spi::PeerId peer, std::string_view peer_address,
+                                           const spi::ChannelOptions& options, TimePoint deadline) {
   if (closed_) return Status(StatusCode::kAborted, "ucx: the endpoint is closed");
   UcxChannel& channel = channel_of(peer);
   if (channel.state() == UcxChannel::State::kBroken) return channel.over_status();
@@ -167,15 +180,17 @@ Result<spi::Channel*> UcxEndpoint::connect(spi::PeerId peer, std::string_view pe
 
 // ---- progress ----
 
-ucs_status_t UcxEndpoint::on_message(void* self, const void* header_bytes, std::size_t header_length, void* data, std::size_t length,
-                                     const ucp_am_recv_param_t* param) {
+ucs_status_t UcxEndpoint::on_message(void* self, const void* header_bytes, std::size_t header_length, void* data,
+                                     std::size_t length, const ucp_am_recv_param_t* param) {
   auto& endpoint = *static_cast<UcxEndpoint*>(self);
   wire::MessageHeader header;
   if (header_length != sizeof header) return UCS_OK;
   std::memcpy(&header, header_bytes, sizeof header);
   const auto found = endpoint.by_token_.find(header.token[0]);
   if (found == endpoint.by_token_.end() || found->second->token() != header.token) {
-    if (!std::exchange(endpoint.warned_, true)) log::warn("ucx: a message from somebody who was not greeted was dropped (later ones silently)");
+    if (!std::exchange(endpoint.warned_, true)) {
+      log::warn("ucx: a message from somebody who was not greeted was dropped (later ones silently)");
+    }
     return UCS_OK;
   }
   UcxChannel& channel = *found->second;
@@ -205,7 +220,9 @@ std::size_t UcxEndpoint::poll(std::span<spi::Completion> completions) {
     progress();
   }
   std::size_t count = 0;
-  while (count < completions.size() && !shared_.completions.empty()) completions[count++] = shared_.completions.pop_front();
+  while (count < completions.size() && !shared_.completions.empty()) {
+    completions[count++] = shared_.completions.pop_front();
+  }
   return count;
 }
 
@@ -306,8 +323,11 @@ void UcxEndpoint::greet(Stranger& stranger) {
   line.say(answer, {});
 }
 
-wire::Verdict UcxEndpoint::admit(Stranger& stranger, const wire::Greeting& greeting, const std::string& worker_address) {
-  if (greeting.verdict != wire::Verdict::kWelcome || greeting.version != wire::kVersion) return wire::Verdict::kOtherVersion;
+wire::Verdict UcxEndpoint::admit(Stranger& stranger, const wire::Greeting& greeting,
+                                 const std::string& worker_address) {
+  if (greeting.verdict != wire::Verdict::kWelcome || greeting.version != wire::kVersion) {
+    return wire::Verdict::kOtherVersion;
+  }
   if (greeting.job != options_.job) return wire::Verdict::kOtherJob;
   if (greeting.to != options_.self) return wire::Verdict::kOtherPeer;
   if (guard_ != nullptr) {
@@ -323,8 +343,11 @@ wire::Verdict UcxEndpoint::admit(Stranger& stranger, const wire::Greeting& greet
 
 void UcxEndpoint::refuse(const std::string& why) {
   ++refused_;
-  if (refused_ == 1) log::warn("ucx: refused a connection to {}: {} (later ones are counted only)", listener_.address.to_string(), why);
-  else log::debug("ucx: refused connection {} to {}: {}", refused_, listener_.address.to_string(), why);
+  if (refused_ == 1) {
+    log::warn("ucx: refused a connection to {}: {} (later ones are counted only)", listener_.address.to_string(), why);
+  } else {
+    log::debug("ucx: refused connection {} to {}: {}", refused_, listener_.address.to_string(), why);
+  }
 }
 
 // ---- ends ----
@@ -337,7 +360,8 @@ Result<std::unique_ptr<spi::MemoryRegion>> UcxEndpoint::register_memory(std::spa
   ucp_mem_h handle = nullptr;
   const ucs_status_t status = worker_->library().mem_map(worker_->context(), &params, &handle);
   if (status != UCS_OK) {
-    return Status(StatusCode::kResource, fmt::format("ucx: cannot register {} bytes: {}", memory.size(), worker_->describe(status)));
+    return Status(StatusCode::kResource,
+                  fmt::format("ucx: cannot register {} bytes: {}", memory.size(), worker_->describe(status)));
   }
   return std::unique_ptr<spi::MemoryRegion>(std::make_unique<Region>(*worker_, handle));
 }
@@ -345,9 +369,7 @@ Result<std::unique_ptr<spi::MemoryRegion>> UcxEndpoint::register_memory(std::spa
 void UcxEndpoint::forget(std::uint64_t comm) {
   shared_.forgotten.insert(comm);
   for (UcxChannel* channel : order_) channel->forget(comm);
-  shared_.completions.remove_if([comm](const spi::Completion& completion) {
-    return completion.id.comm == comm && completion.kind != spi::CompletionKind::kBroken && completion.kind != spi::CompletionKind::kClosed;
-  });
+  shared_.completions.remove_if([comm](const spi::Completion& completion) { return completion.is_of(comm); });
 }
 
 void UcxEndpoint::close(ucp_ep_h endpoint) {
@@ -403,15 +425,17 @@ void UcxEndpoint::close_gracefully(TimePoint deadline) {
   for (UcxChannel* channel : order_) channel->flush_endpoint();
   run_until(deadline, milliseconds(300), [&] { return closing_.empty(); });
   for (UcxChannel* channel : order_) channel->say_goodbye();
-  run_until(deadline, milliseconds(300),
-            [&] { return std::all_of(order_.begin(), order_.end(), [](const UcxChannel* channel) { return channel->parted(); }); });
+  run_until(deadline, milliseconds(300), [&] {
+    return std::all_of(order_.begin(), order_.end(), [](const UcxChannel* channel) { return channel->parted(); });
+  });
 }
 
 void UcxEndpoint::end_all(const Status& status) {
   for (UcxChannel* channel : order_) channel->abandon(status);
   const TimePoint patience = Clock::now() + std::chrono::seconds(1);
   const auto held = [this] {
-    return !closing_.empty() || std::any_of(order_.begin(), order_.end(), [](const UcxChannel* channel) { return channel->held() > 0; });
+    return !closing_.empty() ||
+           std::any_of(order_.begin(), order_.end(), [](const UcxChannel* channel) { return channel->held() > 0; });
   };
   while (held() && Clock::now() < patience) {
     worker_->progress();

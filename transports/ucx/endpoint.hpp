@@ -14,7 +14,8 @@
 
 namespace longspan::ucx {
 
-/// A rank's side: a UCX worker, the socket that lifelines are dialed to, and its channels. Used by one thread at a time.
+/// A rank's side: a UCX worker, the socket that lifelines are dialed to, and its channels. Used by one thread at a
+/// time.
 class UcxEndpoint final : public spi::Endpoint {
  public:
   static Result<std::unique_ptr<UcxEndpoint>> open(const spi::EndpointOptions& options);
@@ -74,8 +75,8 @@ class UcxEndpoint final : public spi::Endpoint {
   void run_until(TimePoint deadline, std::chrono::milliseconds idle, const std::function<bool()>& done);
   void close_gracefully(TimePoint deadline);
   void end_all(const Status& status);
-  static ucs_status_t on_message(void* endpoint, const void* header, std::size_t header_length, void* data, std::size_t length,
-                                 const ucp_am_recv_param_t* param);
+  static ucs_status_t on_message(void* endpoint, const void* header, std::size_t header_length, void* data,
+                                 std::size_t length, const ucp_am_recv_param_t* param);
 
   spi::EndpointOptions options_;
   std::shared_ptr<const security::Guard> guard_;  // shared as guards are made: this is its only owner here

@@ -1,7 +1,5 @@
 #include "ucx/inbox.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -31,7 +29,9 @@ void Inbox::drop_offer(Message& message) {
     message.fetch = nullptr;
     --fetching_;
   }
-  if (message.descriptor != nullptr) worker_.library().am_data_release(worker_.get(), std::exchange(message.descriptor, nullptr));
+  if (message.descriptor != nullptr) {
+    worker_.library().am_data_release(worker_.get(), std::exchange(message.descriptor, nullptr));
+  }
 }
 
 void Inbox::post(const spi::RecvRequest& request) {
@@ -66,7 +66,9 @@ bool Inbox::on_eager(const wire::MessageHeader& header, const std::byte* data, s
   if (length < wire::kTrailerBytes || bytes != length - wire::kTrailerBytes) return false;
   Message* known = messages_by_id_.find(header.id());
   if (known != nullptr && known->arrived) return false;
-  if (!whole(data, bytes, length)) return true;  // its sender's communicator failed while it was sent; this side will be told
+  if (!whole(data, bytes, length)) {
+    return true;  // its sender's communicator failed while it was sent; this side will be told
+  }
   ++messages_;
   bytes_ += bytes;
   Message& message = known != nullptr ? *known : make(header.id());
@@ -122,7 +124,10 @@ bool Inbox::on_bequest(const wire::MessageHeader& header, const std::byte* data,
   Message* const known = messages_by_id_.find(header.id());
   if (known == nullptr || !known->arrived || (known->descriptor == nullptr && known->fetch == nullptr)) return true;
   Message& message = *known;
-  if (header.bytes != message.length || header.digest != message.digest || length != message.length + wire::kTrailerBytes) return false;
+  if (header.bytes != message.length || header.digest != message.digest ||
+      length != message.length + wire::kTrailerBytes) {
+    return false;
+  }
   if (!whole(data, message.length, length)) return true;
   drop_offer(message);
   if (message.to_fetch) to_fetch_.remove_if([&](const Message* each) { return each == &message; });
@@ -149,20 +154,11 @@ void Inbox::arrive(Message& message) {
 
 /// Completes a message that is not what its receive expects.
 bool Inbox::matches(Message& message) {
-  Status status;
-  if (message.digest != message.wanted_digest) {
-    status = Status(StatusCode::kMismatch,
-                    fmt::format("{} from {} belongs to another call: its digest is {:016x}, expected {:016x} (sent {} bytes, "
-                                "expected {})",
-                                describe(message.id), peer_name_, message.digest, message.wanted_digest, message.length,
-                                message.data.size()));
-  } else if (message.any_length ? message.length > message.data.size() : message.length != message.data.size()) {
-    status = Status(StatusCode::kMismatch, fmt::format("{} from {} has {} bytes, expected {}{}", describe(message.id), peer_name_,
-                                                       message.length, message.any_length ? "at most " : "", message.data.size()));
-  }
-  if (status.ok()) return true;
+  const spi::Match match{message.digest, message.length, message.wanted_digest, message.data.size(),
+                         message.any_length};
+  if (match.ok()) return true;
   if (message.descriptor == nullptr) consumed(message.id.comm, message.length);
-  complete(message, std::move(status), message.length);
+  complete(message, spi::mismatch(message.id, peer_name_, match), message.length);
   return false;
 }
 
@@ -174,7 +170,8 @@ void Inbox::deliver(Message& message) {
 }
 
 void Inbox::complete(Message& message, Status status, std::size_t bytes) {
-  shared_.complete(spi::CompletionKind::kRecv, message.context, peer_, message.id, bytes, message.digest, std::move(status));
+  shared_.complete(spi::CompletionKind::kRecv, message.context, peer_, message.id, bytes, message.digest,
+                   std::move(status));
   release(message);
 }
 

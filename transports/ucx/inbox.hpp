@@ -31,7 +31,8 @@ class Inbox {
   /// Fetches that UCX still holds.
   std::size_t held() const noexcept { return held_; }
 
-  /// The peer leaves: what it offered and nobody has asked for is fetched now, as far as the credit goes; the rest is given up.
+  /// The peer leaves: what it offered and nobody has asked for is fetched now, as far as the credit goes; the rest is
+  /// given up.
   void peer_leaves();
   void forget(std::uint64_t comm);
   /// Completes the posted receives with `status`, and from now on those that are posted for what did not come.

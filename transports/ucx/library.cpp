@@ -62,7 +62,8 @@ bool resolve(void* ucp, void* ucs, Library& to) {
   return find(ucp, "ucp_init_version", to.init_version) && find(ucp, "ucp_cleanup", to.cleanup) &&
          find(ucp, "ucp_get_version_string", to.get_version_string) && find(ucp, "ucp_config_read", to.config_read) &&
          find(ucp, "ucp_config_modify", to.config_modify) && find(ucp, "ucp_config_release", to.config_release) &&
-         find(ucp, "ucp_context_query", to.context_query) && find(ucp, "ucp_context_print_info", to.context_print_info) &&
+         find(ucp, "ucp_context_query", to.context_query) &&
+         find(ucp, "ucp_context_print_info", to.context_print_info) &&
          find(ucp, "ucp_worker_create", to.worker_create) && find(ucp, "ucp_worker_destroy", to.worker_destroy) &&
          find(ucp, "ucp_worker_query", to.worker_query) &&
          find(ucp, "ucp_worker_release_address", to.worker_release_address) &&
@@ -70,8 +71,9 @@ bool resolve(void* ucp, void* ucs, Library& to) {
          find(ucp, "ucp_worker_progress", to.worker_progress) &&
          find(ucp, "ucp_worker_set_am_recv_handler", to.worker_set_am_recv_handler) &&
          find(ucp, "ucp_ep_create", to.ep_create) && find(ucp, "ucp_ep_close_nbx", to.ep_close_nbx) &&
-        
-         find(ucp, "ucp_ep_flush_nbx", to.ep_flush_nbx) && find(ucp, "ucp_am_send_nbx", to.am_send_nbx) && find(ucp, "ucp_am_recv_data_nbx", to.am_recv_data_nbx) &&
+
+         find(ucp, "ucp_ep_flush_nbx", to.ep_flush_nbx) && find(ucp, "ucp_am_send_nbx", to.am_send_nbx) &&
+         find(ucp, "ucp_am_recv_data_nbx", to.am_recv_data_nbx) &&
          find(ucp, "ucp_am_data_release", to.am_data_release) && find(ucp, "ucp_request_free", to.request_free) &&
          find(ucp, "ucp_request_check_status", to.request_check_status) &&
          find(ucp, "ucp_dt_create_generic", to.dt_create_generic) && find(ucp, "ucp_dt_destroy", to.dt_destroy) &&
@@ -80,8 +82,8 @@ bool resolve(void* ucp, void* ucs, Library& to) {
 }
 
 /// UCX patches mmap, munmap, madvise and others in this process while it is being loaded, to notice memory that it has
-/// registered being freed. It registers none of a user's here: messages go through its own buffers (Payload). Its loader
-/// reads this from the environment and nowhere else (ucs_init), so it is there for as long as that takes.
+/// registered being freed. It registers none of a user's here: messages go through its own buffers (Payload). Its
+/// loader reads this from the environment and nowhere else (ucs_init), so it is there for as long as that takes.
 class WithoutMemoryHooks {
  public:
   WithoutMemoryHooks() : ours_(!env::get(kName)) {
@@ -112,8 +114,9 @@ Result<Library> open_library() {
   }
   Library library;
   if (!resolve(ucp, ucs, library)) {
-    return Status(StatusCode::kUnsupported, fmt::format("this UCX is another one than longspan was built for ({}.{}): a function is missing",
-                                                        UCP_API_MAJOR, UCP_API_MINOR));
+    return Status(StatusCode::kUnsupported,
+                  fmt::format("this UCX is another one than longspan was built for ({}.{}): a function is missing",
+                              UCP_API_MAJOR, UCP_API_MINOR));
   }
   if (ours_alone) library.log_push_handler(&to_our_log);
   return library;  // never unloaded: UCX has threads and handlers of its own

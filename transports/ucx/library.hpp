@@ -7,8 +7,8 @@
 
 namespace longspan::ucx {
 
-/// UCX, loaded when the first endpoint is opened: one binary serves hosts with and without it, and a process that does not
-/// use it is spared its signal handlers.
+/// UCX, loaded when the first endpoint is opened: one binary serves hosts with and without it, and a process that does
+/// not use it is spared its signal handlers.
 struct Library {
   decltype(&::ucp_init_version) init_version = nullptr;
   decltype(&::ucp_cleanup) cleanup = nullptr;

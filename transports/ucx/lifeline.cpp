@@ -67,8 +67,9 @@ void Lifeline::prove() {
 void Lifeline::write() {
   while (!unsaid_.empty()) {
     const iovec vector{unsaid_.data(), unsaid_.size()};
-    const security::Moved moved = session_ != nullptr ? session_->write(std::span(&vector, 1))
-                                                      : plain(::send(fd_.get(), unsaid_.data(), unsaid_.size(), MSG_NOSIGNAL), false);
+    const security::Moved moved = session_ != nullptr
+                                      ? session_->write(std::span(&vector, 1))
+                                      : plain(::send(fd_.get(), unsaid_.data(), unsaid_.size(), MSG_NOSIGNAL), false);
     if (moved.result == MoveResult::kBlocked) return;
     if (moved.result != MoveResult::kDone) return;  // what the other side said before it left is still to be read
     unsaid_.erase(0, moved.bytes);
@@ -124,14 +125,16 @@ bool Lifeline::hear(wire::Greeting& greeting, std::string& address) {
   // Garbage need not be as long as a greeting.
   const std::size_t begin = std::min(heard_.size(), sizeof greeting.magic);
   if (std::memcmp(heard_.data(), &greeting.magic, begin) != 0 && begin > 0) {
-    end(security::begins_handshake(std::as_bytes(std::span(heard_))) ? "it proves a key, and there is none here (LONGSPAN_KEY)"
-                                                                     : "what it says is no greeting of this transport");
+    end(security::begins_handshake(std::as_bytes(std::span(heard_)))
+            ? "it proves a key, and there is none here (LONGSPAN_KEY)"
+            : "what it says is no greeting of this transport");
     return false;
   }
   if (heard_.size() < sizeof greeting) return false;
   wire::Greeting read;
   std::memcpy(&read, heard_.data(), sizeof read);
-  if (read.address_bytes > wire::kMaxAddress || (read.version != wire::kVersion && read.verdict == wire::Verdict::kWelcome)) {
+  if (read.address_bytes > wire::kMaxAddress ||
+      (read.version != wire::kVersion && read.verdict == wire::Verdict::kWelcome)) {
     end("it speaks another version of this transport: all ranks must run the same build");
     return false;
   }

@@ -10,8 +10,8 @@
 
 namespace longspan::ucx {
 
-/// A socket beside UCX, between two endpoints: over it they prove the job's key, greet, and part; its end without a goodbye
-/// is a death, noticed at once whatever UCX runs over. No message travels on it.
+/// A socket beside UCX, between two endpoints: over it they prove the job's key, greet, and part; its end without a
+/// goodbye is a death, noticed at once whatever UCX runs over. No message travels on it.
 class Lifeline {
  public:
   explicit Lifeline(Fd fd) : fd_(std::move(fd)) {}
@@ -36,8 +36,8 @@ class Lifeline {
   void say(const wire::Greeting& greeting, std::string_view address);
   /// To one who could not prove the key: it learns that, and nothing else.
   void say_in_plain(wire::Verdict verdict) noexcept;
-  /// After that: reads on until the other side has closed, since what is unread would turn the end into a reset, which may
-  /// overtake the answer. True once it has.
+  /// After that: reads on until the other side has closed, since what is unread would turn the end into a reset, which
+  /// may overtake the answer. True once it has.
   bool drained() noexcept;
   void say(wire::NoteKind kind, std::uint64_t value);
   /// False: not all of it is there. A greeting that makes no sense ends the lifeline.

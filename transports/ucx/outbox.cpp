@@ -1,7 +1,5 @@
 #include "ucx/outbox.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 namespace longspan::ucx {
@@ -12,12 +10,8 @@ constexpr std::size_t kEagerLimit = std::size_t{16} << 10;
 
 }  // namespace
 
-std::string describe(const spi::MessageId& id) {
-  return fmt::format("message (comm {:x}, seq {}, stream {}, chunk {})", id.comm, id.seq, id.stream, id.chunk);
-}
-
-void Shared::complete(spi::CompletionKind kind, void* context, spi::PeerId peer, const spi::MessageId& id, std::size_t bytes,
-                      std::uint64_t digest, Status status) {
+void Shared::complete(spi::CompletionKind kind, void* context, spi::PeerId peer, const spi::MessageId& id,
+                      std::size_t bytes, std::uint64_t digest, Status status) {
   spi::Completion completion;
   completion.kind = kind;
   completion.context = context;
@@ -41,7 +35,8 @@ void Outbox::send(const spi::SendRequest& request) {
   bytes_ += request.data.size();
   if (!failure_.ok()) {
     if (request.context == nullptr) return;
-    return shared_.complete(spi::CompletionKind::kSend, request.context, peer_, request.id, request.data.size(), 0, failure_);
+    return shared_.complete(spi::CompletionKind::kSend, request.context, peer_, request.id, request.data.size(), 0,
+                            failure_);
   }
   if (endpoint_ == nullptr) return waiting_.push_back(request);
   transmit(request);
@@ -63,7 +58,8 @@ void Outbox::transmit(const spi::SendRequest& request) {
   send.context = request.context;
   send.live = true;
   std::size_t& outstanding = outstanding_[request.id.comm];
-  const bool eager = request.data.size() <= kEagerLimit && outstanding + wire::eager_cost(request.data.size()) <= credit_bytes_;
+  const bool eager =
+      request.data.size() <= kEagerLimit && outstanding + wire::eager_cost(request.data.size()) <= credit_bytes_;
   send.header.kind = eager ? wire::MessageKind::kEager : wire::MessageKind::kOffer;
   if (eager) outstanding += wire::eager_cost(request.data.size());
   ++(eager ? leaving_ : offers_);
@@ -83,8 +79,8 @@ void Outbox::submit(Send& send, bool has_data) {
     param.datatype = worker_.payload();
   }
   ++held_;
-  ucs_status_ptr_t const request = worker_.library().am_send_nbx(endpoint_, 0, &send.header, sizeof send.header,
-                                                                 has_data ? &send.payload : nullptr, has_data ? 1 : 0, &param);
+  ucs_status_ptr_t const request = worker_.library().am_send_nbx(
+      endpoint_, 0, &send.header, sizeof send.header, has_data ? &send.payload : nullptr, has_data ? 1 : 0, &param);
   if (UCS_PTR_IS_PTR(request)) return;
   finished(send, UCS_PTR_STATUS(request));
 }
@@ -148,7 +144,9 @@ void Outbox::on_credit(std::uint64_t comm, std::uint64_t bytes) {
 void Outbox::bequeath(std::size_t limit) {
   std::size_t left = limit;
   for (Send* offer = live_.front(); offer != nullptr; offer = decltype(live_)::after(offer)) {
-    if (offer->header.kind != wire::MessageKind::kOffer || offer->owner == nullptr || offer->payload.bytes > left) continue;
+    if (offer->header.kind != wire::MessageKind::kOffer || offer->owner == nullptr || offer->payload.bytes > left) {
+      continue;
+    }
     left -= offer->payload.bytes;
     Send& send = *pool_.take();
     send = Send{};

@@ -23,11 +23,8 @@ struct Shared {
                 std::uint64_t digest, Status status = {});
 };
 
-/// "message (comm 1, seq 2, stream 3, chunk 4)".
-std::string describe(const spi::MessageId& id);
-
-/// The messages to one peer. Small ones are sent with their data, within the eager credit; others are offered, and UCX moves
-/// their data when the peer has posted the receive.
+/// The messages to one peer. Small ones are sent with their data, within the eager credit; others are offered, and UCX
+/// moves their data when the peer has posted the receive.
 class Outbox {
  public:
   Outbox(spi::PeerId peer, Shared& shared, Worker& worker) : peer_(peer), shared_(shared), worker_(worker) {}

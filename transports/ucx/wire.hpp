@@ -5,16 +5,24 @@
 
 #include "longspan/spi/transport.hpp"
 
-/// What both sides see. UCX joins machines of one byte order and architecture, so these are plain structures; nothing in
-/// them is a pointer, and every value is checked by whoever reads it.
+/// What both sides see. UCX joins machines of one byte order and architecture, so these are plain structures; nothing
+/// in them is a pointer, and every value is checked by whoever reads it.
 namespace longspan::ucx::wire {
 
-inline constexpr std::uint32_t kMagic = 0x7875'534c;  ///< "LSux": begins as all of ours do that have no key (src/security)
+inline constexpr std::uint32_t kMagic =
+    0x7875'534c;  ///< "LSux": begins as all of ours do that have no key (src/security)
 inline constexpr std::uint16_t kVersion = 1;
 inline constexpr std::uint32_t kMaxAddress = 3'000;  ///< of a worker, in bytes
 
 /// Why a greeting was refused.
-enum class Verdict : std::uint16_t { kWelcome = 0, kOtherJob, kOtherPeer, kOtherVersion, kAlreadyConnected, kKeyNeeded };
+enum class Verdict : std::uint16_t {
+  kWelcome = 0,
+  kOtherJob,
+  kOtherPeer,
+  kOtherVersion,
+  kAlreadyConnected,
+  kKeyNeeded
+};
 
 /// The first on a lifeline, from each side; the dialer's is followed by the address of its worker.
 struct Greeting {

@@ -22,8 +22,8 @@ struct Setting {
   const char* value;
   std::array<const char*, 2> environment;  ///< what the user may have set instead
 };
-/// Shared memory must notice peers that die, or UCX leaves it out of endpoints that ask for that; larger pieces on sockets,
-/// since each costs a system call.
+/// Shared memory must notice peers that die, or UCX leaves it out of endpoints that ask for that; larger pieces on
+/// sockets, since each costs a system call.
 constexpr Setting kSettings[] = {
     {"MM_ERROR_HANDLING", "y", {"UCX_POSIX_ERROR_HANDLING", "UCX_SYSV_ERROR_HANDLING"}},
     {"TX_SEG_SIZE", "1M", {"UCX_TCP_TX_SEG_SIZE", "UCX_TCP_RX_SEG_SIZE"}},
@@ -63,7 +63,8 @@ ucs_status_t unpack(void* state, std::size_t offset, const void* from, std::size
   }
   const std::size_t begin = offset - payload.bytes;
   if (length == 0 || begin >= sizeof payload.trailer) return UCS_OK;
-  std::memcpy(reinterpret_cast<std::byte*>(&payload.trailer) + begin, at, std::min(length, sizeof payload.trailer - begin));
+  std::memcpy(reinterpret_cast<std::byte*>(&payload.trailer) + begin, at,
+              std::min(length, sizeof payload.trailer - begin));
   return UCS_OK;
 }
 
@@ -99,11 +100,14 @@ Status Worker::set_up() {
 Status Worker::make_context() {
   ucp_config_t* config = nullptr;
   if (const ucs_status_t status = library_.config_read(nullptr, nullptr, &config); status != UCS_OK) {
-    return Status(StatusCode::kUnsupported, fmt::format("UCX cannot read its settings (UCX_* in the environment): {}", describe(status)));
+    return Status(StatusCode::kUnsupported,
+                  fmt::format("UCX cannot read its settings (UCX_* in the environment): {}", describe(status)));
   }
   for (const Setting& setting : kSettings) {
     if (env::get(setting.environment[0]) || env::get(setting.environment[1])) continue;
-    if (library_.config_modify(config, setting.name, setting.value) != UCS_OK) log::debug("ucx: does not know {}", setting.name);
+    if (library_.config_modify(config, setting.name, setting.value) != UCS_OK) {
+      log::debug("ucx: does not know {}", setting.name);
+    }
   }
   ucp_params_t params{};
   params.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_NAME;
@@ -113,7 +117,8 @@ Status Worker::make_context() {
   library_.config_release(config);
   if (status == UCS_OK) return {};
   context_ = nullptr;
-  return Status(StatusCode::kUnsupported, fmt::format("UCX cannot start here: {} (look at UCX_TLS and UCX_NET_DEVICES)", describe(status)));
+  return Status(StatusCode::kUnsupported,
+                fmt::format("UCX cannot start here: {} (look at UCX_TLS and UCX_NET_DEVICES)", describe(status)));
 }
 
 Status Worker::make_worker() {
@@ -125,10 +130,12 @@ Status Worker::make_worker() {
     return Status(StatusCode::kUnsupported, fmt::format("UCX cannot start a worker: {}", describe(status)));
   }
   if (const ucs_status_t status = library_.worker_get_efd(worker_, &event_fd_); status != UCS_OK) {
-    return Status(StatusCode::kUnsupported, fmt::format("UCX offers nothing to sleep on with these transports: {}", describe(status)));
+    return Status(StatusCode::kUnsupported,
+                  fmt::format("UCX offers nothing to sleep on with these transports: {}", describe(status)));
   }
   ucp_worker_attr_t attributes{};
-  attributes.field_mask = UCP_WORKER_ATTR_FIELD_ADDRESS | UCP_WORKER_ATTR_FIELD_MAX_AM_HEADER | UCP_WORKER_ATTR_FIELD_THREAD_MODE;
+  attributes.field_mask =
+      UCP_WORKER_ATTR_FIELD_ADDRESS | UCP_WORKER_ATTR_FIELD_MAX_AM_HEADER | UCP_WORKER_ATTR_FIELD_THREAD_MODE;
   if (const ucs_status_t status = library_.worker_query(worker_, &attributes); status != UCS_OK) {
     return Status(StatusCode::kUnsupported, fmt::format("UCX gives its worker no address: {}", describe(status)));
   }
@@ -138,12 +145,14 @@ Status Worker::make_worker() {
     return Status(StatusCode::kUnsupported, "this UCX serves one thread only; it must be built with --enable-mt");
   }
   if (attributes.max_am_header < sizeof(wire::MessageHeader)) {
-    return Status(StatusCode::kUnsupported, fmt::format("UCX's messages have no room for our header ({} bytes)", attributes.max_am_header));
+    return Status(StatusCode::kUnsupported,
+                  fmt::format("UCX's messages have no room for our header ({} bytes)", attributes.max_am_header));
   }
   if (address_.size() > wire::kMaxAddress) {
-    return Status(StatusCode::kUnsupported, fmt::format("UCX's address of this host has {} bytes, more than {}: name the devices to use "
-                                                        "in UCX_NET_DEVICES, or the transports in UCX_TLS",
-                                                        address_.size(), wire::kMaxAddress));
+    return Status(StatusCode::kUnsupported,
+                  fmt::format("UCX's address of this host has {} bytes, more than {}: name the devices to use "
+                              "in UCX_NET_DEVICES, or the transports in UCX_TLS",
+                              address_.size(), wire::kMaxAddress));
   }
   return {};
 }
@@ -156,7 +165,8 @@ Status Worker::listen(ucp_am_recv_callback_t callback, void* argument) {
   handler.arg = argument;
   const ucs_status_t status = library_.worker_set_am_recv_handler(worker_, &handler);
   if (status == UCS_OK) return {};
-  return Status(StatusCode::kUnsupported, fmt::format("UCX has no active messages with these transports: {}", describe(status)));
+  return Status(StatusCode::kUnsupported,
+                fmt::format("UCX has no active messages with these transports: {}", describe(status)));
 }
 
 /// What UCX will use is told only in print.
@@ -194,12 +204,15 @@ bool begins_with_one_of(std::string_view name, std::span<const std::string_view>
 
 bool Worker::has_rdma() const noexcept {
   constexpr std::string_view kKinds[] = {"rc_", "dc_", "ud_", "gga_", "srd/", "efa"};
-  return std::any_of(resources_.begin(), resources_.end(), [&](std::string_view name) { return begins_with_one_of(name, kKinds); });
+  return std::any_of(resources_.begin(), resources_.end(),
+                     [&](std::string_view name) { return begins_with_one_of(name, kKinds); });
 }
 
 bool Worker::host_only() const noexcept {
-  constexpr std::string_view kKinds[] = {"self/", "posix/", "sysv/", "cma/", "xpmem/", "knem/", "cuda_", "gdr_copy/", "rocm_"};
-  return std::all_of(resources_.begin(), resources_.end(), [&](std::string_view name) { return begins_with_one_of(name, kKinds); });
+  constexpr std::string_view kKinds[] = {"self/", "posix/", "sysv/",     "cma/", "xpmem/",
+                                         "knem/", "cuda_",  "gdr_copy/", "rocm_"};
+  return std::all_of(resources_.begin(), resources_.end(),
+                     [&](std::string_view name) { return begins_with_one_of(name, kKinds); });
 }
 
 }  // namespace longspan::ucx

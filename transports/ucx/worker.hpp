@@ -55,9 +55,10 @@ class Worker {
   std::vector<std::string> resources_;
 };
 
-/// One message's way in or out of UCX. UCX asks for the bytes of what it sends when it can send them, and hands over those
-/// that came: it never holds on to a user's memory. So a message can be taken back at any moment, by setting `memory` to
-/// nullptr, and nobody waits for the peer. What is packed after that is not the message, and the trailer says so.
+/// One message's way in or out of UCX. UCX asks for the bytes of what it sends when it can send them, and hands over
+/// those that came: it never holds on to a user's memory. So a message can be taken back at any moment, by setting
+/// `memory` to nullptr, and nobody waits for the peer. What is packed after that is not the message, and the trailer
+/// says so.
 struct Payload {
   std::byte* memory = nullptr;  ///< read when sending, written when receiving
   std::size_t bytes = 0;

@@ -30,7 +30,8 @@ Result<Block> Block::create(const Device& device, std::size_t bytes) {
   const int access = IBV_ACCESS_LOCAL_WRITE;  // an int: ibv_reg_mr, a macro, mixes it with another enumeration
   block.handle_.reset(ibv_reg_mr(device.domain.get(), memory, bytes, access));
   if (block.handle_ != nullptr) return block;
-  return Status(StatusCode::kResource, fmt::format("verbs: cannot register {} bytes of buffers with {} (errno {}); raise the limit of lockable memory (ulimit -l)",
+  return Status(StatusCode::kResource, fmt::format("verbs: cannot register {} bytes of buffers with {} (errno {}); "
+                                                   "raise the limit of lockable memory (ulimit -l)",
                                                    bytes, device.where(), errno));
 }
 
@@ -69,9 +70,13 @@ Status Adapter::reserve(std::size_t entries) {
   const std::size_t now = static_cast<std::size_t>(queue_->cqe);
   if (wanted > now) {
     const std::size_t most = static_cast<std::size_t>(device_.limits.max_cqe);
-    if (wanted > most || ibv_resize_cq(queue_.get(), static_cast<int>(std::min(most, std::max(wanted, 2 * now)))) != 0) {
-      return Status(StatusCode::kResource, fmt::format("verbs: the completion queue of {} cannot hold {} requests (at most {}): too many peers for this device",
-                                                       device_.where(), wanted, most));
+    if (wanted > most ||
+        ibv_resize_cq(queue_.get(), static_cast<int>(std::min(most, std::max(wanted, 2 * now)))) != 0) {
+      return Status(
+          StatusCode::kResource,
+          fmt::format(
+              "verbs: the completion queue of {} cannot hold {} requests (at most {}): too many peers for this device",
+              device_.where(), wanted, most));
     }
   }
   reserved_ = wanted;
@@ -84,7 +89,9 @@ bool Adapter::poll() {
   for (int i = 0; i < count; ++i) {
     const ibv_wc& completion = completions[static_cast<std::size_t>(i)];
     const auto owner = owners_.find(completion.qp_num);
-    if (owner != owners_.end()) owner->second.link->on_completion(owner->second.lane, completion);  // else of one that was replaced
+    if (owner != owners_.end()) {
+      owner->second.link->on_completion(owner->second.lane, completion);  // else of one that was replaced
+    }
   }
   if (count < 0) log::error("verbs: ibv_poll_cq failed on {}", device_.where());
   return count > 0;
@@ -131,7 +138,8 @@ Bounce* Adapter::take_bounce() {
       return nullptr;
     }
     for (std::size_t i = 0; i < kBouncesPerBlock; ++i) {
-      bounces_.push_back(std::make_unique<Bounce>(Bounce{block->bytes().data() + i * wire::kBufferBytes, block->key()}));
+      bounces_.push_back(
+          std::make_unique<Bounce>(Bounce{block->bytes().data() + i * wire::kBufferBytes, block->key()}));
       free_.push_back(bounces_.back().get());
     }
     free_.reserve(bounces_.size());

@@ -22,8 +22,11 @@ constexpr std::chrono::milliseconds kForgetPatience{200};
 }  // namespace
 
 VerbsChannel::VerbsChannel(spi::PeerId peer, VerbsEndpoint& endpoint)
-    : peer_(peer), endpoint_(endpoint), peer_name_(fmt::format("peer {:x}", peer)),
-      outbox_(peer, endpoint.shared(), endpoint.adapter().registrar()), inbox_(peer, endpoint.shared(), endpoint.adapter().registrar()) {
+    : peer_(peer),
+      endpoint_(endpoint),
+      peer_name_(fmt::format("peer {:x}", peer)),
+      outbox_(peer, endpoint.shared(), endpoint.adapter().registrar()),
+      inbox_(peer, endpoint.shared(), endpoint.adapter().registrar()) {
   inbox_.set_peer_name(peer_name_);
 }
 
@@ -66,7 +69,8 @@ void VerbsChannel::link_is_up(Connection& connection) {
 TimePoint VerbsChannel::on_timer(TimePoint now) {
   if (!settling()) return TimePoint::max();
   if (now >= deadline_) {
-    break_down(Status(StatusCode::kPeerLost, fmt::format("cannot be reached by its deadline{}{}", last_failure_.empty() ? "" : ": ", last_failure_)));
+    break_down(Status(StatusCode::kPeerLost, fmt::format("cannot be reached by its deadline{}{}",
+                                                         last_failure_.empty() ? "" : ": ", last_failure_)));
     return TimePoint::max();
   }
   if (out_ != nullptr && !out_->over() && now >= out_->deadline()) out_->fail("no answer");
@@ -112,7 +116,10 @@ spi::ChannelStats VerbsChannel::stats() const {
 
 std::string VerbsChannel::trouble() const {
   if (!endpoint_.fault().empty()) return endpoint_.fault();
-  if (settling()) return fmt::format("no connection yet by {}{}{}", endpoint_.adapter().device().where(), last_failure_.empty() ? "" : ": ", last_failure_);
+  if (settling()) {
+    return fmt::format("no connection yet by {}{}{}", endpoint_.adapter().device().where(),
+                       last_failure_.empty() ? "" : ": ", last_failure_);
+  }
   return {};
 }
 
@@ -135,7 +142,9 @@ void VerbsChannel::on_frame(Link& link, const wire::Frame& frame, std::span<cons
   switch (frame.type) {
     case wire::FrameType::kReady:
     case wire::FrameType::kSlots: break;
-    case wire::FrameType::kEager: wrong = inward ? inbox_.on_eager(frame, payload) : "a message where answers come"; break;
+    case wire::FrameType::kEager:
+      wrong = inward ? inbox_.on_eager(frame, payload) : "a message where answers come";
+      break;
     case wire::FrameType::kOffer: wrong = inward ? inbox_.on_offer(frame) : "an offer where answers come"; break;
     case wire::FrameType::kGrant: if (!inward) outbox_.on_grant(frame); break;
     case wire::FrameType::kClear: if (!inward) outbox_.on_clear(frame.id()); break;
@@ -276,7 +285,8 @@ void VerbsChannel::check_ends() {
 
 void VerbsChannel::break_with(const std::string& why) {
   const std::string fault = endpoint_.fault().empty() ? "" : fmt::format(" ({})", endpoint_.fault());
-  break_down(Status(StatusCode::kPeerLost, fmt::format("verbs: lost: {}{}, by {}", why, fault, endpoint_.adapter().device().where())));
+  break_down(Status(StatusCode::kPeerLost,
+                    fmt::format("verbs: lost: {}{}, by {}", why, fault, endpoint_.adapter().device().where())));
 }
 
 void VerbsChannel::break_down(const Status& status) {
@@ -323,7 +333,9 @@ void VerbsChannel::say_goodbye() {
 }
 
 bool VerbsChannel::quiet() const noexcept {
-  const auto is_quiet = [](const Connection* connection) { return connection == nullptr || connection->over() || connection->link() == nullptr || connection->link()->quiet(); };
+  const auto is_quiet = [](const Connection* connection) {
+    return connection == nullptr || connection->over() || connection->link() == nullptr || connection->link()->quiet();
+  };
   return state_ != State::kOpen || (is_quiet(out_.get()) && is_quiet(in_.get()));
 }
 

@@ -26,7 +26,11 @@ Connection::Connection(VerbsEndpoint& endpoint, Fd socket)
 }
 
 Connection::Connection(VerbsEndpoint& endpoint, VerbsChannel& channel, const SocketAddress& address)
-    : endpoint_(endpoint), channel_(&channel), dialed_(true), state_(State::kConnecting), deadline_(Clock::now() + kGreetingTime) {
+    : endpoint_(endpoint),
+      channel_(&channel),
+      dialed_(true),
+      state_(State::kConnecting),
+      deadline_(Clock::now() + kGreetingTime) {
   Result<Fd> socket = longspan::dial(address);
   if (!socket.ok()) {
     fail(std::string(socket.status().message()));
@@ -59,7 +63,9 @@ void Connection::on_events() {
   char byte = 0;
   const ssize_t got = ::recv(socket_.get(), &byte, 1, MSG_DONTWAIT);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  fail(got == 0 ? "its end closed without a goodbye: the process died" : got < 0 ? std::strerror(errno) : "it said what does not belong there");
+  fail(got == 0  ? "its end closed without a goodbye: the process died"
+       : got < 0 ? std::strerror(errno)
+                 : "it said what does not belong there");
 }
 
 bool Connection::stand() {
@@ -101,7 +107,10 @@ bool Connection::prove() {
 
 bool Connection::say(const wire::Greeting& greeting) {
   // The first bytes of a connection always fit into its buffer.
-  if (::send(socket_.get(), &greeting, sizeof greeting, MSG_NOSIGNAL | MSG_DONTWAIT) == static_cast<ssize_t>(sizeof greeting)) return true;
+  if (::send(socket_.get(), &greeting, sizeof greeting, MSG_NOSIGNAL | MSG_DONTWAIT) ==
+      static_cast<ssize_t>(sizeof greeting)) {
+    return true;
+  }
   fail(std::strerror(errno));
   return false;
 }
@@ -135,9 +144,12 @@ void Connection::settle() {
   if (!dialed_) return endpoint_.admit(*this);
   if (heard_.version != wire::kVersion || heard_.verdict != wire::Verdict::kWelcome) {
     hopeless_ = heard_.version != wire::kVersion || heard_.verdict != wire::Verdict::kNoResources;
-    return fail(std::string(wire::describe(heard_.version != wire::kVersion ? wire::Verdict::kOtherVersion : heard_.verdict)));
+    return fail(
+        std::string(wire::describe(heard_.version != wire::kVersion ? wire::Verdict::kOtherVersion : heard_.verdict)));
   }
-  if (heard_.job != endpoint_.job() || heard_.from != channel_->peer() || heard_.to != endpoint_.self()) return fail("another peer answers");
+  if (heard_.job != endpoint_.job() || heard_.from != channel_->peer() || heard_.to != endpoint_.self()) {
+    return fail("another peer answers");
+  }
   if (Status connected = link_->connect(heard_); !connected.ok()) return fail(std::string(connected.message()));
   state_ = State::kUp;
   set_keepalive(socket_.get());

@@ -41,7 +41,9 @@ bool gid_of(const std::string& ip, ibv_gid& gid) {
 
 bool is_wanted(const ibv_gid& gid, const spi::EndpointOptions& options) {
   ibv_gid wanted{};
-  const auto is = [&](const std::string& ip) { return gid_of(ip, wanted) && std::memcmp(wanted.raw, gid.raw, sizeof gid.raw) == 0; };
+  const auto is = [&](const std::string& ip) {
+    return gid_of(ip, wanted) && std::memcmp(wanted.raw, gid.raw, sizeof gid.raw) == 0;
+  };
   return is(options.bind_address) || std::any_of(options.nics.begin(), options.nics.end(), is);
 }
 
@@ -55,7 +57,8 @@ int worth_of(const ibv_gid_entry& gid, bool ethernet, const Wishes& wishes, cons
   return gid.gid.raw[0] == 0xfe ? 1 : 2;  // link-local reaches no further than the switch
 }
 
-void collect(ibv_context& context, int device, const Wishes& wishes, const spi::EndpointOptions& options, std::vector<Candidate>& found) {
+void collect(ibv_context& context, int device, const Wishes& wishes, const spi::EndpointOptions& options,
+             std::vector<Candidate>& found) {
   ibv_device_attr limits{};
   if (ibv_query_device(&context, &limits) != 0) return;
   std::array<ibv_gid_entry, 256> table{};
@@ -65,11 +68,14 @@ void collect(ibv_context& context, int device, const Wishes& wishes, const spi::
     Candidate candidate;
     candidate.device = device;
     candidate.port = port;
-    if (ibv_query_port(&context, port, &candidate.attributes) != 0 || candidate.attributes.state != IBV_PORT_ACTIVE) continue;
+    if (ibv_query_port(&context, port, &candidate.attributes) != 0 || candidate.attributes.state != IBV_PORT_ACTIVE) {
+      continue;
+    }
     for (ssize_t i = 0; i < entries; ++i) {
       candidate.gid = table[static_cast<std::size_t>(i)];
       if (candidate.gid.port_num != port) continue;
-      candidate.worth = worth_of(candidate.gid, candidate.attributes.link_layer == IBV_LINK_LAYER_ETHERNET, wishes, options);
+      candidate.worth =
+          worth_of(candidate.gid, candidate.attributes.link_layer == IBV_LINK_LAYER_ETHERNET, wishes, options);
       if (candidate.worth > 0) found.push_back(candidate);
     }
   }
@@ -84,18 +90,24 @@ Status take_pkey(Device& device) {
     device.pkey_index = index;
     return {};
   }
-  return Status(StatusCode::kInvalidArgument, fmt::format("verbs: {} has no partition key {:#x} (LONGSPAN_RDMA)", device.where(), device.wishes.pkey));
+  return Status(StatusCode::kInvalidArgument, fmt::format("verbs: {} has no partition key {:#x} (LONGSPAN_RDMA)",
+                                                          device.where(), device.wishes.pkey));
 }
 
 Status take_mtu(Device& device, ibv_mtu active) {
   device.mtu = active;
   if (device.wishes.mtu == 0) return {};
-  for (const auto& [bytes, mtu] : {std::pair{256, IBV_MTU_256}, {512, IBV_MTU_512}, {1024, IBV_MTU_1024}, {2048, IBV_MTU_2048}, {4096, IBV_MTU_4096}}) {
+  for (const auto& [bytes, mtu] : {std::pair{256, IBV_MTU_256},
+                                   {512, IBV_MTU_512},
+                                   {1024, IBV_MTU_1024},
+                                   {2048, IBV_MTU_2048},
+                                   {4096, IBV_MTU_4096}}) {
     if (device.wishes.mtu != bytes) continue;
     device.mtu = std::min(mtu, active);
     return {};
   }
-  return Status(StatusCode::kInvalidArgument, fmt::format("LONGSPAN_RDMA: mtu={}, expected 256, 512, 1024, 2048 or 4096", device.wishes.mtu));
+  return Status(StatusCode::kInvalidArgument,
+                fmt::format("LONGSPAN_RDMA: mtu={}, expected 256, 512, 1024, 2048 or 4096", device.wishes.mtu));
 }
 
 /// What the port states, in each direction.
@@ -161,15 +173,21 @@ Result<Wishes> parse_wishes(std::string_view text) {
     else if (name == "gid") good = take_number(value, 0, 65535, wishes.gid_index);
     else if (name == "pkey") good = take_number(value, 0, 0xffff, wishes.pkey);
     else if (name == "mtu") good = take_number(value, 256, 4096, wishes.mtu);
-    else if (name == "tc" && take_number(value, 0, 255, number)) wishes.traffic_class = static_cast<std::uint8_t>(number);
-    else if (name == "sl" && take_number(value, 0, 15, number)) wishes.service_level = static_cast<std::uint8_t>(number);
-    else if (name == "timeout" && take_number(value, 1, 31, number)) wishes.timeout = static_cast<std::uint8_t>(number);
-    else if (name == "retries" && take_number(value, 0, 7, number)) wishes.retries = static_cast<std::uint8_t>(number);
-    else good = false;
+    else if (name == "tc" && take_number(value, 0, 255, number)) {
+      wishes.traffic_class = static_cast<std::uint8_t>(number);
+    } else if (name == "sl" && take_number(value, 0, 15, number)) {
+      wishes.service_level = static_cast<std::uint8_t>(number);
+    } else if (name == "timeout" && take_number(value, 1, 31, number)) {
+      wishes.timeout = static_cast<std::uint8_t>(number);
+    } else if (name == "retries" && take_number(value, 0, 7, number)) {
+      wishes.retries = static_cast<std::uint8_t>(number);
+    } else
+      good = false;
     if (good) continue;
-    return Status(StatusCode::kInvalidArgument,
-                  fmt::format("LONGSPAN_RDMA: found '{}', expected device=NAME, port=, gid=, tc=, sl=, pkey=, mtu=, timeout= (1 to 31) or "
-                              "retries= (0 to 7)", item));
+    return Status(StatusCode::kInvalidArgument, fmt::format("LONGSPAN_RDMA: found '{}', expected device=NAME, port=, "
+                                                            "gid=, tc=, sl=, pkey=, mtu=, timeout= (1 to 31) or "
+                                                            "retries= (0 to 7)",
+                                                            item));
   }
   return wishes;
 }
@@ -188,10 +206,16 @@ Result<Device> open_device(const spi::EndpointOptions& options) {
     if (contexts[at] != nullptr) collect(*contexts[at], i, wishes, options, found);
     else log::debug("verbs: cannot open {}: errno {}", ibv_get_device_name(list[at]), errno);
   }
-  const auto best = std::max_element(found.begin(), found.end(), [](const Candidate& a, const Candidate& b) { return a.worth < b.worth; });
+  const auto best = std::max_element(found.begin(), found.end(),
+                                     [](const Candidate& a, const Candidate& b) { return a.worth < b.worth; });
   if (best == found.end()) {
-    return Status(StatusCode::kUnsupported, wishes.device.empty() ? "no RDMA device of this host has a port that is up and a RoCE v2 or InfiniBand address"
-                                                                  : fmt::format("RDMA device '{}' is missing, or has no port that is up and an address that fits LONGSPAN_RDMA", wishes.device));
+    return Status(
+        StatusCode::kUnsupported,
+        wishes.device.empty()
+            ? "no RDMA device of this host has a port that is up and a RoCE v2 or InfiniBand address"
+            : fmt::format(
+                  "RDMA device '{}' is missing, or has no port that is up and an address that fits LONGSPAN_RDMA",
+                  wishes.device));
   }
   std::erase_if(found, [worth = best->worth](const Candidate& candidate) { return candidate.worth < worth; });
   // Where nothing says which one, the ranks of a host use them in turn.
@@ -206,7 +230,9 @@ Result<Device> open_device(const spi::EndpointOptions& options) {
   device.lid = chosen.attributes.lid;
   device.rate_bytes_per_second = rate_of(chosen.attributes);
   device.wishes = std::move(wishes);
-  if (ibv_query_device(device.context.get(), &device.limits) != 0) return system_error("verbs: ibv_query_device", errno);
+  if (ibv_query_device(device.context.get(), &device.limits) != 0) {
+    return system_error("verbs: ibv_query_device", errno);
+  }
   LONGSPAN_TRY(take_pkey(device));
   LONGSPAN_TRY(take_mtu(device, chosen.attributes.active_mtu));
   device.domain.reset(ibv_alloc_pd(device.context.get()));

@@ -36,7 +36,9 @@ Result<std::unique_ptr<spi::Endpoint>> VerbsEndpoint::open(const spi::EndpointOp
   if (!options.key.empty() && options.encryption == Encryption::kAll) {
     return Status(StatusCode::kUnsupported, "RDMA does not encrypt, and LONGSPAN_ENCRYPT=all is set");
   }
-  if (options.advertise_address == "none") return Status(StatusCode::kUnsupported, "peers cannot dial this rank (LONGSPAN_ADVERTISE=none)");
+  if (options.advertise_address == "none") {
+    return Status(StatusCode::kUnsupported, "peers cannot dial this rank (LONGSPAN_ADVERTISE=none)");
+  }
   auto endpoint = std::make_unique<VerbsEndpoint>(options);
   LONGSPAN_ASSIGN(endpoint->adapter_, Adapter::open(options));
   LONGSPAN_TRY(endpoint->set_up());
@@ -46,7 +48,8 @@ Result<std::unique_ptr<spi::Endpoint>> VerbsEndpoint::open(const spi::EndpointOp
 Status VerbsEndpoint::set_up() {
   LONGSPAN_ASSIGN(guard_, security::Guard::open(options_.key));
   options_.key.clear();
-  Result<Listener> listening = listen_for_peers({options_.bind_address, options_.advertise_address, {options_.first_port, options_.last_port}});
+  Result<Listener> listening =
+      listen_for_peers({options_.bind_address, options_.advertise_address, {options_.first_port, options_.last_port}});
   if (!listening.ok()) return listening.status().with_context("verbs");
   listener_ = std::move(*listening);
   epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
@@ -72,7 +75,8 @@ spi::EndpointTraits VerbsEndpoint::traits() const {
   traits.fabric = device.fabric();
   traits.rate_bytes_per_second = device.rate_bytes_per_second;
   traits.reach = Tier::kSite;
-  traits.detail = fmt::format("{}, {}, MTU {}", device.where(), device.roce ? "RoCEv2 " + to_string(device.gid) : "InfiniBand", 128 << device.mtu);
+  traits.detail = fmt::format("{}, {}, MTU {}", device.where(),
+                              device.roce ? "RoCEv2 " + to_string(device.gid) : "InfiniBand", 128 << device.mtu);
   return traits;
 }
 
@@ -88,7 +92,9 @@ void VerbsEndpoint::watch(int fd, Connection& connection) {
   epoll_event event{};
   event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
   event.data.ptr = &connection;
-  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) log::error("verbs: epoll_ctl failed with errno {}", errno);
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
+    log::error("verbs: epoll_ctl failed with errno {}", errno);
+  }
 }
 
 void VerbsEndpoint::unwatch(int fd) noexcept {
@@ -115,8 +121,8 @@ VerbsChannel& VerbsEndpoint::channel_of(spi::PeerId peer) {
   return *channel;
 }
 
-Result<spi::Channel*> VerbsEndpoint::connect(spi::PeerId peer, std::string_view peer_address, const spi::ChannelOptions& options,
-                                             TimePoint deadline) {
+Result<spi::Channel*> VerbsEndpoint::connect(spi::PeerId peer, std::string_view peer_address,
+                                             const spi::ChannelOptions& options, TimePoint deadline) {
   if (closing_) return Status(StatusCode::kAborted, "verbs: the endpoint is closed");
   const Result<SocketAddress> address = parse_address(peer_address);
   if (!address.ok()) return address.status().with_context("verbs");
@@ -171,7 +177,9 @@ void VerbsEndpoint::progress() {
 std::size_t VerbsEndpoint::poll(std::span<spi::Completion> completions) {
   if (!closed_ && shared_.completions.size() < std::max(completions.size(), kCompletionBacklog)) progress();
   std::size_t count = 0;
-  while (count < completions.size() && !shared_.completions.empty()) completions[count++] = shared_.completions.pop_front();
+  while (count < completions.size() && !shared_.completions.empty()) {
+    completions[count++] = shared_.completions.pop_front();
+  }
   return count;
 }
 
@@ -208,7 +216,8 @@ void VerbsEndpoint::service_events() {
     }
     return stranger == nullptr;
   });
-  settling_ = !strangers_.empty() || std::any_of(channels_.begin(), channels_.end(), [](const auto& entry) { return entry.second->settling(); });
+  settling_ = !strangers_.empty() || std::any_of(channels_.begin(), channels_.end(),
+                                                 [](const auto& entry) { return entry.second->settling(); });
 }
 
 void VerbsEndpoint::take_faults() {
@@ -242,12 +251,15 @@ void VerbsEndpoint::admit(Connection& connection) {
     return connection.fail("its greeting is not what it proved the key with");
   }
   VerbsChannel& channel = channel_of(heard.from);
-  if (channel.has_in() || channel.state() != VerbsChannel::State::kOpen) return connection.refuse(wire::Verdict::kAlreadyConnected);
+  if (channel.has_in() || channel.state() != VerbsChannel::State::kOpen) {
+    return connection.refuse(wire::Verdict::kAlreadyConnected);
+  }
   if (Status status = connection.welcome(channel); !status.ok()) {
     log::warn("verbs: {}", status.to_string());
     return connection.refuse(wire::Verdict::kNoResources);
   }
-  const auto own = std::find_if(strangers_.begin(), strangers_.end(), [&](const auto& one) { return one.get() == &connection; });
+  const auto own =
+      std::find_if(strangers_.begin(), strangers_.end(), [&](const auto& one) { return one.get() == &connection; });
   channel.join(std::move(*own));
   if (closing_) channel.say_goodbye();
 }
@@ -276,9 +288,7 @@ void VerbsEndpoint::run_timers() {
 void VerbsEndpoint::forget(std::uint64_t comm) {
   shared_.forgotten.insert(comm);
   for (const auto& [peer, channel] : channels_) channel->forget(comm);
-  shared_.completions.remove_if([comm](const spi::Completion& completion) {
-    return completion.id.comm == comm && completion.kind != spi::CompletionKind::kBroken && completion.kind != spi::CompletionKind::kClosed;
-  });
+  shared_.completions.remove_if([comm](const spi::Completion& completion) { return completion.is_of(comm); });
 }
 
 template <class Predicate>
@@ -303,7 +313,9 @@ void VerbsEndpoint::close(TimePoint deadline) {
   closing_ = true;
   for (const auto& [peer, channel] : channels_) channel->say_goodbye();
   progress_until(deadline, [](const VerbsChannel& channel) { return channel.quiet(); });
-  for (const auto& [peer, channel] : channels_) channel->abandon(Status(StatusCode::kAborted, "verbs: the endpoint was closed"));
+  for (const auto& [peer, channel] : channels_) {
+    channel->abandon(Status(StatusCode::kAborted, "verbs: the endpoint was closed"));
+  }
   strangers_.clear();
   graveyard_.clear();
   listener_.fd.reset();

@@ -22,14 +22,16 @@ std::unique_ptr<FreeWatch> FreeWatch::open() {
   if (!events.valid()) return nullptr;
   uffdio_api api{};
   api.api = UFFD_API;
-  api.features = UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_PAGEFAULT_FLAG_WP;
+  api.features =
+      UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_PAGEFAULT_FLAG_WP;
   if (::ioctl(events.get(), UFFDIO_API, &api) != 0) return nullptr;
   Fd stop(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!stop.valid()) return nullptr;
   return std::unique_ptr<FreeWatch>(new FreeWatch(std::move(events), std::move(stop)));
 }
 
-FreeWatch::FreeWatch(Fd events, Fd stop) : events_(std::move(events)), stop_(std::move(stop)), thread_([this] { run(); }) {}
+FreeWatch::FreeWatch(Fd events, Fd stop)
+    : events_(std::move(events)), stop_(std::move(stop)), thread_([this] { run(); }) {}
 
 FreeWatch::~FreeWatch() {
   const std::uint64_t one = 1;
@@ -62,9 +64,13 @@ void FreeWatch::read_events() noexcept {
   uffd_msg message{};
   while (::read(events_.get(), &message, sizeof message) == static_cast<ssize_t>(sizeof message)) {
     Range range;
-    if (message.event == UFFD_EVENT_REMAP) range = {message.arg.remap.from, message.arg.remap.from + message.arg.remap.len};
-    else if (message.event == UFFD_EVENT_REMOVE || message.event == UFFD_EVENT_UNMAP) range = {message.arg.remove.start, message.arg.remove.end};
-    else continue;
+    if (message.event == UFFD_EVENT_REMAP) {
+      range = {message.arg.remap.from, message.arg.remap.from + message.arg.remap.len};
+    } else if (message.event == UFFD_EVENT_REMOVE || message.event == UFFD_EVENT_UNMAP) {
+      range = {message.arg.remove.start, message.arg.remove.end};
+    } else {
+      continue;
+    }
     if (freed_.count < freed_.ranges.size()) freed_.ranges[freed_.count++] = range;
     else freed_.too_many = true;
   }

@@ -14,8 +14,8 @@ namespace longspan::verbs {
 
 /// Notices when memory of this process is unmapped, moved or thrown away: a registration pins the pages that were there
 /// when it was made, and others at the same address would never see what arrives. By userfaultfd's events, without its
-/// page faults: nothing is write-protected. The kernel holds up who unmaps until the event was read, so a thread does nothing
-/// else; neither it nor who holds the lock allocates or frees, or it might wait for itself.
+/// page faults: nothing is write-protected. The kernel holds up who unmaps until the event was read, so a thread does
+/// nothing else; neither it nor who holds the lock allocates or frees, or it might wait for itself.
 class FreeWatch {
  public:
   struct Range {

@@ -1,7 +1,5 @@
 #include "verbs/inbox.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -14,10 +12,6 @@ constexpr std::uint32_t kTokenBits = 20;
 constexpr std::uint32_t kTokenMask = (1u << kTokenBits) - 1;
 /// A message that arrives ahead of its receive is kept whole; more than this nobody sends without being asked.
 constexpr std::uint64_t kMostCommunicators = 64;
-
-std::string describe(const spi::MessageId& id) {
-  return fmt::format("message (comm {:x}, seq {}, stream {}, chunk {})", id.comm, id.seq, id.stream, id.chunk);
-}
 
 }  // namespace
 
@@ -46,7 +40,9 @@ void Inbox::post(const spi::RecvRequest& request) {
   if (message.known) {
     check_match(message);
     // Pieces come in order: what is here is its beginning, and the rest goes straight to its place.
-    if (message.pooled != nullptr && !message.completed) std::memcpy(message.data.data(), message.pooled.get(), message.received);
+    if (message.pooled != nullptr && !message.completed) {
+      std::memcpy(message.data.data(), message.pooled.get(), message.received);
+    }
     drop_pooled(message);
   }
   if (message.completed) return settle(message);
@@ -66,7 +62,9 @@ void Inbox::answer(Message& message) {
     message.cleared = true;
     return reply(wire::FrameType::kDrop, message);
   }
-  if (message.known ? message.bytes > kEager : message.data.size() > kEager && !message.any_length) return grant(message);
+  if (message.known ? message.bytes > kEager : message.data.size() > kEager && !message.any_length) {
+    return grant(message);
+  }
   if (!message.known) return;
   message.cleared = true;
   reply(wire::FrameType::kClear, message);
@@ -128,23 +126,18 @@ void Inbox::reply(wire::FrameType type, const Message& message) {
 
 void Inbox::check_match(Message& message) {
   if (message.completed) return;
-  if (message.digest != message.wanted_digest) {
-    complete(message, Status(StatusCode::kMismatch,
-                             fmt::format("{} from {} belongs to another call: its digest is {:016x}, expected {:016x} (sent {} bytes, expected {})",
-                                         describe(message.id), peer_name_, message.digest, message.wanted_digest, message.bytes, message.data.size())));
-  } else if (message.any_length ? message.bytes > message.data.size() : message.bytes != message.data.size()) {
-    complete(message, Status(StatusCode::kMismatch, fmt::format("{} from {} has {} bytes, expected {}{}", describe(message.id), peer_name_,
-                                                                message.bytes, message.any_length ? "at most " : "", message.data.size())));
-  } else {
-    return;
-  }
+  const spi::Match match{message.digest, message.bytes, message.wanted_digest, message.data.size(), message.any_length};
+  if (match.ok()) return;
+  complete(message, spi::mismatch(message.id, peer_name_, match));
   message.discard = true;
   withdraw(message);
 }
 
 std::string Inbox::learn(Message& message, const wire::Frame& frame) {
   if (message.known) {
-    return message.bytes == frame.bytes && message.digest == frame.digest ? std::string() : describe(message.id) + " that contradicts itself";
+    return message.bytes == frame.bytes && message.digest == frame.digest
+               ? std::string()
+               : describe(message.id) + " that contradicts itself";
   }
   message.known = true;
   message.bytes = frame.bytes;
@@ -175,12 +168,16 @@ std::string Inbox::on_eager(const wire::Frame& frame, std::span<const std::byte>
   if (message.received + payload.size() > message.bytes) return describe(message.id) + " with more bytes than it has";
   message.data_seen = true;
   if (message.discard || message.posted) {
-    if (!message.discard && !payload.empty()) std::memcpy(message.data.data() + frame.address, payload.data(), payload.size());
+    if (!message.discard && !payload.empty()) {
+      std::memcpy(message.data.data() + frame.address, payload.data(), payload.size());
+    }
     if (counted) return_credit(frame.comm, spent);
   } else {
     if (message.pooled == nullptr && message.bytes > 0) {
       pooled_bytes_ += message.bytes;
-      if (pooled_bytes_ > kMostCommunicators * (credit_bytes_ + wire::kBufferBytes)) return "more ahead of receives than its credit";
+      if (pooled_bytes_ > kMostCommunicators * (credit_bytes_ + wire::kBufferBytes)) {
+        return "more ahead of receives than its credit";
+      }
       message.pooled = shared_.buffers.take(message.bytes);
     }
     if (!payload.empty()) std::memcpy(message.pooled.get() + frame.address, payload.data(), payload.size());
@@ -230,7 +227,10 @@ void Inbox::settle(Message& message) {
   if (!message.completed) return;
   // One that is not wanted: its sender must have been told, or all of it have come.
   if (message.discard && message.offered && !message.cleared) answer(message);
-  if (!message.discard || (message.offered ? message.cleared : message.data_seen && message.received == message.bytes)) release(message);
+  if (!message.discard ||
+      (message.offered ? message.cleared : message.data_seen && message.received == message.bytes)) {
+    release(message);
+  }
 }
 
 void Inbox::complete(Message& message, Status status) {
@@ -273,7 +273,8 @@ void Inbox::release(Message& message) {
 }
 
 bool Inbox::exposes(std::uint64_t comm) const {
-  return std::any_of(granted_.begin(), granted_.end(), [comm](const Message* message) { return message != nullptr && message->id.comm == comm; });
+  return std::any_of(granted_.begin(), granted_.end(),
+                     [comm](const Message* message) { return message != nullptr && message->id.comm == comm; });
 }
 
 void Inbox::forget(std::uint64_t comm) {

@@ -13,8 +13,8 @@
 
 namespace longspan::verbs {
 
-/// The messages from one peer: matches frames with receives, keeps what came early within the credit, and says where large
-/// messages are to be written.
+/// The messages from one peer: matches frames with receives, keeps what came early within the credit, and says where
+/// large messages are to be written.
 class Inbox {
  public:
   Inbox(spi::PeerId peer, Shared& shared, Registrar& registrar) : peer_(peer), shared_(shared), registrar_(registrar) {}

@@ -14,8 +14,8 @@ namespace {
 constexpr std::uint32_t kBuffers = 32;
 constexpr std::uint32_t kFrameSends = 128;
 constexpr std::uint32_t kSegments = 64;
-/// Receives that only frames about receives may use, so that those always get through: at most four of them (a quarter of
-/// the buffers is reported at a time) go before the other side reports theirs.
+/// Receives that only frames about receives may use, so that those always get through: at most four of them (a quarter
+/// of the buffers is reported at a time) go before the other side reports theirs.
 constexpr std::uint32_t kReserve = 8;
 constexpr std::uint32_t kInline = 256;
 
@@ -59,7 +59,9 @@ Status Link::create(std::size_t lanes) {
   LONGSPAN_ASSIGN(buffers_, Block::create(adapter_.device(), kBuffers * wire::kBufferBytes));
   for (std::size_t i = 0; i < kBuffers; ++i) {
     const auto buffer = buffers_.bytes().subspan(i * wire::kBufferBytes, wire::kBufferBytes);
-    if (!control_.post_receive(i, buffer, buffers_.key())) return Status(StatusCode::kResource, "verbs: receives cannot be posted on " + adapter_.device().where());
+    if (!control_.post_receive(i, buffer, buffers_.key())) {
+      return Status(StatusCode::kResource, "verbs: receives cannot be posted on " + adapter_.device().where());
+    }
   }
   lanes_.resize(lanes);
   for (Lane& lane : lanes_) LONGSPAN_TRY(make_lane(lane));
@@ -77,7 +79,9 @@ Status Link::make_lane(Lane& lane) {
   lane.queue = std::move(*queue);
   LONGSPAN_TRY(enlist(lane.queue, static_cast<std::size_t>(&lane - lanes_.data()) + 1));
   for (std::uint32_t i = 0; i < kSegments; ++i) {
-    if (!lane.queue.post_receive(i, {}, 0)) return Status(StatusCode::kResource, "verbs: receives cannot be posted on " + adapter_.device().where());
+    if (!lane.queue.post_receive(i, {}, 0)) {
+      return Status(StatusCode::kResource, "verbs: receives cannot be posted on " + adapter_.device().where());
+    }
   }
   return {};
 }
@@ -95,7 +99,9 @@ void Link::describe(wire::Greeting& greeting) const {
 }
 
 Status Link::connect(const wire::Greeting& peer) {
-  if (peer.lanes != lanes_.size()) return Status(StatusCode::kInternal, "verbs: the peer answers with another number of lanes");
+  if (peer.lanes != lanes_.size()) {
+    return Status(StatusCode::kInternal, "verbs: the peer answers with another number of lanes");
+  }
   peer_ = peer;
   room_ = peer.buffers;
   LONGSPAN_TRY(control_.connect(adapter_.device(), peer, peer.control));
@@ -103,7 +109,9 @@ Status Link::connect(const wire::Greeting& peer) {
 }
 
 Status Link::connect_lanes(std::span<const wire::QueueName> names) {
-  if (names.size() != lanes_.size()) return Status(StatusCode::kInternal, "verbs: the peer names another number of lanes");
+  if (names.size() != lanes_.size()) {
+    return Status(StatusCode::kInternal, "verbs: the peer names another number of lanes");
+  }
   for (std::size_t i = 0; i < lanes_.size(); ++i) {
     LONGSPAN_TRY(lanes_[i].queue.connect(adapter_.device(), peer_, names[i]));
     lanes_[i].room = std::min(peer_.segments, kSegments);
@@ -146,7 +154,8 @@ bool Link::post(wire::Frame frame, std::span<const std::byte> payload, SendWork 
   } else if ((work.bounce = adapter_.take_bounce()) != nullptr) {
     std::memcpy(work.bounce->data, &frame, sizeof frame);
     if (!payload.empty()) std::memcpy(work.bounce->data + sizeof frame, payload.data(), payload.size());
-    pieces[0] = {reinterpret_cast<std::uint64_t>(work.bounce->data), static_cast<std::uint32_t>(bytes), work.bounce->key};
+    pieces[0] = {reinterpret_cast<std::uint64_t>(work.bounce->data), static_cast<std::uint32_t>(bytes),
+                 work.bounce->key};
     posted = control_.send(std::span(pieces).first(1), false, work);
     if (!posted) adapter_.give_back(work.bounce);
   }
@@ -160,7 +169,8 @@ bool Link::post(wire::Frame frame, std::span<const std::byte> payload, SendWork 
   return false;
 }
 
-/// Tells the other side which receives are posted again, when it is a quarter of them, and nothing else that goes tells it.
+/// Tells the other side which receives are posted again, when it is a quarter of them, and nothing else that goes tells
+/// it.
 void Link::return_slots() {
   wire::Frame frame;
   frame.type = wire::FrameType::kSlots;
@@ -178,7 +188,9 @@ void Link::return_slots() {
 
 void Link::take_slots(const wire::Frame& frame) {
   room_ = std::min(room_ + frame.slots, peer_.buffers);
-  if (frame.type != wire::FrameType::kSlots || frame.lane == 0 || frame.lane > lanes_.size() || frame.key != epoch_) return;
+  if (frame.type != wire::FrameType::kSlots || frame.lane == 0 || frame.lane > lanes_.size() || frame.key != epoch_) {
+    return;
+  }
   Lane& lane = lanes_[frame.lane - 1u];
   lane.room = std::min(lane.room + frame.token, kSegments);
 }
@@ -197,8 +209,8 @@ int Link::lane_with_room() const noexcept {
   return best;
 }
 
-bool Link::write(int lane, std::span<const std::byte> data, std::uint32_t key, std::uint64_t address, std::uint32_t remote_key,
-                 std::uint32_t token, void* message) {
+bool Link::write(int lane, std::span<const std::byte> data, std::uint32_t key, std::uint64_t address,
+                 std::uint32_t remote_key, std::uint32_t token, void* message) {
   Lane& chosen = lanes_[static_cast<std::size_t>(lane)];
   const SendWork work{SendWork::Kind::kWrite, message, nullptr, static_cast<std::uint32_t>(data.size())};
   if (!chosen.queue.write(data, key, address, remote_key, token, work)) return false;
@@ -237,7 +249,9 @@ void Link::on_completion(std::size_t lane, const ibv_wc& completion) {
   if (!good) {
     if (lane > 0) {
       // Where they were stopped from here, their end is no news.
-      if (std::exchange(lanes_up_, false)) user_.on_lane_failure(*this, verbs::describe(completion.status, adapter_.device()));
+      if (std::exchange(lanes_up_, false)) {
+        user_.on_lane_failure(*this, verbs::describe(completion.status, adapter_.device()));
+      }
     } else if (!std::exchange(failed_, true)) {
       user_.on_failure(*this, verbs::describe(completion.status, adapter_.device()));
     }

@@ -29,8 +29,9 @@ class LinkUser {
   ~LinkUser() = default;
 };
 
-/// The queue pairs that carry the messages of one direction: one for frames, both ways, and lanes for segments, from the
-/// side that dialed to the other. A frame is sent only where a receive is known to be posted for it, and a segment, too.
+/// The queue pairs that carry the messages of one direction: one for frames, both ways, and lanes for segments, from
+/// the side that dialed to the other. A frame is sent only where a receive is known to be posted for it, and a segment,
+/// too.
 class Link {
  public:
   Link(Adapter& adapter, LinkUser& user) : adapter_(adapter), user_(user) {}
@@ -60,15 +61,15 @@ class Link {
   // ---- segments ----
   /// The lane that has most room; -1: none has any.
   int lane_with_room() const noexcept;
-  bool write(int lane, std::span<const std::byte> data, std::uint32_t key, std::uint64_t address, std::uint32_t remote_key,
-             std::uint32_t token, void* message);
+  bool write(int lane, std::span<const std::byte> data, std::uint32_t key, std::uint64_t address,
+             std::uint32_t remote_key, std::uint32_t token, void* message);
   std::uint64_t bytes_in_flight() const noexcept { return in_flight_; }
   bool lanes_up() const noexcept { return lanes_up_; }
   std::size_t lane_count() const noexcept { return lanes_.size(); }
   std::uint32_t epoch() const noexcept { return epoch_; }
 
-  /// Nothing more is written or read by the lanes: `stop_lanes`, then the adapter's completions, then `remake_lanes`, which
-  /// makes others that are to be connected.
+  /// Nothing more is written or read by the lanes: `stop_lanes`, then the adapter's completions, then `remake_lanes`,
+  /// which makes others that are to be connected.
   void stop_lanes() noexcept;
   Status remake_lanes(std::uint32_t epoch);
   std::vector<wire::QueueName> lane_names() const;

@@ -32,8 +32,9 @@ Result<Registered> Registrar::make(std::uintptr_t begin, std::uintptr_t end, boo
   made->handle.reset(ibv_reg_mr(device_.domain.get(), reinterpret_cast<void*>(begin), end - begin, access));
   if (made->handle != nullptr) return made;
   const int error = errno;
-  return Status(StatusCode::kResource, fmt::format("verbs: cannot register {} bytes with {} (errno {}){}", end - begin, device_.where(), error,
-                                                   error == ENOMEM ? "; raise the limit of lockable memory (ulimit -l)" : ""));
+  return Status(StatusCode::kResource,
+                fmt::format("verbs: cannot register {} bytes with {} (errno {}){}", end - begin, device_.where(), error,
+                            error == ENOMEM ? "; raise the limit of lockable memory (ulimit -l)" : ""));
 }
 
 Registered Registrar::find_in(std::map<std::uintptr_t, Registered>& ranges, std::uintptr_t begin, std::uintptr_t end) {
@@ -104,7 +105,8 @@ void Registrar::drop_overlapping(std::uintptr_t begin, std::uintptr_t end) {
 
 void Registrar::make_room(std::size_t bytes) {
   while (!cache_.empty() && (cached_bytes_ + bytes > kMostCached || cache_.size() >= kMostRanges)) {
-    const auto oldest = std::min_element(cache_.begin(), cache_.end(), [](const auto& a, const auto& b) { return a.second->used < b.second->used; });
+    const auto oldest = std::min_element(cache_.begin(), cache_.end(),
+                                         [](const auto& a, const auto& b) { return a.second->used < b.second->used; });
     drop_overlapping(oldest->second->begin, oldest->second->end);
   }
 }

@@ -13,13 +13,16 @@ constexpr std::size_t kLeastSegment = std::size_t{64} << 10;
 constexpr std::size_t kDefaultWindow = std::size_t{8} << 20;
 
 /// The frame counts, too: a flood of tiny messages must not cost the receiver unbounded records.
-constexpr std::int64_t cost(std::size_t bytes) noexcept { return static_cast<std::int64_t>(bytes + sizeof(wire::Frame)); }
+constexpr std::int64_t cost(std::size_t bytes) noexcept {
+  return static_cast<std::int64_t>(bytes + sizeof(wire::Frame));
+}
 
 }  // namespace
 
 void Pace::took(std::size_t bytes, TimePoint now) noexcept {
   if (unlimited()) return;
-  next_ = std::max(next_, now) + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(static_cast<double>(bytes) / rate_));
+  next_ = std::max(next_, now) +
+          std::chrono::duration_cast<Duration>(std::chrono::duration<double>(static_cast<double>(bytes) / rate_));
 }
 
 std::size_t Pace::segment() const noexcept {
@@ -141,8 +144,8 @@ bool Outbox::write_segment(Message& message, TimePoint now) {
   // Several lanes share a message evenly rather than one of them getting all of it.
   const std::size_t share = std::max((message.data.size() / link_->lane_count() + 4095) / 4096 * 4096, kLeastSegment);
   const std::size_t bytes = std::min({pace_.segment(), share, message.data.size() - message.sent});
-  if (!link_->write(lane, message.data.subspan(message.sent, bytes), message.memory->local_key(), message.grant.address + message.sent,
-                    message.grant.key, message.grant.token, &message)) {
+  if (!link_->write(lane, message.data.subspan(message.sent, bytes), message.memory->local_key(),
+                    message.grant.address + message.sent, message.grant.key, message.grant.token, &message)) {
     return false;
   }
   pace_.took(bytes, now);
@@ -227,7 +230,8 @@ void Outbox::on_credit(std::uint64_t comm, std::uint64_t bytes) {
   if (found == credits_.end()) return;
   // Capped: what comes back for messages of before a forget() is no credit.
   const std::int64_t most = static_cast<std::int64_t>(credit_bytes_);
-  found->second = std::min(most, found->second + static_cast<std::int64_t>(std::min<std::uint64_t>(bytes, credit_bytes_)));
+  found->second =
+      std::min(most, found->second + static_cast<std::int64_t>(std::min<std::uint64_t>(bytes, credit_bytes_)));
 }
 
 void Outbox::on_work(const SendWork& work, bool done) {
@@ -256,8 +260,8 @@ void Outbox::revoke_grants() {
     else --writing_;
     message->sent = 0;
     message->memory.reset();
-    // The peer knows of it, or has its receive: it grants again without being asked. But a receive that is only posted later
-    // must find an offer.
+    // The peer knows of it, or has its receive: it grants again without being asked. But a receive that is only posted
+    // later must find an offer.
     offer(*message);
   }
 }

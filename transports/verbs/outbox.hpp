@@ -20,8 +20,8 @@ struct Shared {
   std::unordered_set<std::uint64_t> forgotten;  ///< communicators whose data is dropped
 };
 
-/// Messages up to this size are copied into the frame that announces them; others are written straight into the memory of
-/// their receive.
+/// Messages up to this size are copied into the frame that announces them; others are written straight into the memory
+/// of their receive.
 inline constexpr std::size_t kEager = wire::kMaxPayload;
 
 /// Where the receiver wants a message.
@@ -56,7 +56,8 @@ class Pace {
 /// peer has said where to: which it may have done before.
 class Outbox {
  public:
-  Outbox(spi::PeerId peer, Shared& shared, Registrar& registrar) : peer_(peer), shared_(shared), registrar_(registrar) {}
+  Outbox(spi::PeerId peer, Shared& shared, Registrar& registrar)
+      : peer_(peer), shared_(shared), registrar_(registrar) {}
 
   void attach(Link* link, std::uint64_t credit_bytes, std::size_t window_bytes);
   void send(const spi::SendRequest& request);

@@ -15,7 +15,8 @@ std::uint32_t random_packet_number() {
   return static_cast<std::uint32_t>(source()) & 0xffffff;
 }
 
-ibv_qp* make(const Device& device, ibv_cq* queue, const QueuePair::Sizes& sizes, std::uint32_t inline_bytes, std::uint32_t& granted) {
+ibv_qp* make(const Device& device, ibv_cq* queue, const QueuePair::Sizes& sizes, std::uint32_t inline_bytes,
+             std::uint32_t& granted) {
   ibv_qp_init_attr attributes{};
   attributes.send_cq = queue;
   attributes.recv_cq = queue;
@@ -45,8 +46,11 @@ Result<QueuePair> QueuePair::create(const Device& device, ibv_cq* queue, const S
     if (pair.handle_ != nullptr || wanted < sizeof(wire::Frame)) break;
   }
   if (pair.handle_ == nullptr) {
-    return Status(StatusCode::kResource, fmt::format("verbs: {} gives no more queue pairs (errno {}); is the limit of lockable memory (ulimit -l) too low?",
-                                                     device.where(), errno));
+    return Status(
+        StatusCode::kResource,
+        fmt::format(
+            "verbs: {} gives no more queue pairs (errno {}); is the limit of lockable memory (ulimit -l) too low?",
+            device.where(), errno));
   }
   pair.sends_ = sizes.sends;
   pair.first_packet_ = random_packet_number();
@@ -55,7 +59,9 @@ Result<QueuePair> QueuePair::create(const Device& device, ibv_cq* queue, const S
   attributes.pkey_index = device.pkey_index;
   attributes.port_num = device.port;
   attributes.qp_access_flags = IBV_ACCESS_REMOTE_WRITE;
-  if (const int error = ibv_modify_qp(pair.handle_.get(), &attributes, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS); error != 0) {
+  if (const int error = ibv_modify_qp(pair.handle_.get(), &attributes,
+                                      IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
+      error != 0) {
     return system_error("verbs: a queue pair of " + device.where() + " cannot be initialised", error);
   }
   return pair;
@@ -78,8 +84,9 @@ Status QueuePair::connect(const Device& device, const wire::Greeting& peer, cons
   way.dlid = peer.lid;
   way.sl = device.wishes.service_level;
   way.port_num = device.port;
-  int error = ibv_modify_qp(handle_.get(), &attributes, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
-                                                            IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
+  int error = ibv_modify_qp(handle_.get(), &attributes,
+                            IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
+                                IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
   if (error != 0) {
     ibv_gid gid{};
     std::copy(peer.gid.begin(), peer.gid.end(), gid.raw);
@@ -92,9 +99,11 @@ Status QueuePair::connect(const Device& device, const wire::Greeting& peer, cons
   attributes.rnr_retry = 7;  // for ever; credits see to it that no receive is missing
   attributes.sq_psn = first_packet_;
   attributes.max_rd_atomic = 1;
-  error = ibv_modify_qp(handle_.get(), &attributes, IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN |
-                                                        IBV_QP_MAX_QP_RD_ATOMIC);
-  return error == 0 ? Status() : system_error("verbs: a queue pair of " + device.where() + " cannot be made ready", error);
+  error = ibv_modify_qp(
+      handle_.get(), &attributes,
+      IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC);
+  return error == 0 ? Status()
+                    : system_error("verbs: a queue pair of " + device.where() + " cannot be made ready", error);
 }
 
 void QueuePair::stop() noexcept {
@@ -119,15 +128,16 @@ bool QueuePair::send(std::span<ibv_sge> pieces, bool inlined, const SendWork& wo
   request.sg_list = pieces.data();
   request.num_sge = static_cast<int>(pieces.size());
   request.opcode = IBV_WR_SEND;
-  request.send_flags = static_cast<unsigned>(IBV_SEND_SIGNALED) | (inlined ? static_cast<unsigned>(IBV_SEND_INLINE) : 0u);
+  request.send_flags =
+      static_cast<unsigned>(IBV_SEND_SIGNALED) | (inlined ? static_cast<unsigned>(IBV_SEND_INLINE) : 0u);
   ibv_send_wr* bad = nullptr;
   if (ibv_post_send(handle_.get(), &request, &bad) != 0) return false;
   works_.push_back(work);
   return true;
 }
 
-bool QueuePair::write(std::span<const std::byte> data, std::uint32_t key, std::uint64_t address, std::uint32_t remote_key,
-                      std::uint32_t token, const SendWork& work) {
+bool QueuePair::write(std::span<const std::byte> data, std::uint32_t key, std::uint64_t address,
+                      std::uint32_t remote_key, std::uint32_t token, const SendWork& work) {
   ibv_sge piece{reinterpret_cast<std::uint64_t>(data.data()), static_cast<std::uint32_t>(data.size()), key};
   ibv_send_wr request{};
   request.sg_list = &piece;

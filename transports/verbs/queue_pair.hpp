@@ -23,7 +23,8 @@ struct SendWork {
 /// How a request failed, in words: the completion's status, the device, the port.
 std::string describe(ibv_wc_status status, const Device& device);
 
-/// One reliable connection. Every request is signalled. Its owner counts what fits: posting never fails for want of room.
+/// One reliable connection. Every request is signalled. Its owner counts what fits: posting never fails for want of
+/// room.
 class QueuePair {
  public:
   struct Sizes {

@@ -12,7 +12,9 @@ class VerbsTransport final : public Transport {
     capabilities.max_message = std::size_t{1} << 48;
     return capabilities;
   }
-  Result<std::unique_ptr<Endpoint>> open(const EndpointOptions& options) override { return verbs::VerbsEndpoint::open(options); }
+  Result<std::unique_ptr<Endpoint>> open(const EndpointOptions& options) override {
+    return verbs::VerbsEndpoint::open(options);
+  }
 };
 
 }  // namespace

@@ -26,7 +26,9 @@ std::string_view check(const Greeting& greeting) noexcept {
 }
 
 std::string_view check(const Frame& frame, std::size_t arrived_bytes) noexcept {
-  if (arrived_bytes < sizeof(Frame) || frame.payload != arrived_bytes - sizeof(Frame)) return "a frame of another length than it says";
+  if (arrived_bytes < sizeof(Frame) || frame.payload != arrived_bytes - sizeof(Frame)) {
+    return "a frame of another length than it says";
+  }
   switch (frame.type) {
     case FrameType::kEager:
       if (frame.bytes > kMaxMessage || frame.address > frame.bytes || frame.payload > frame.bytes - frame.address) {
@@ -37,7 +39,9 @@ std::string_view check(const Frame& frame, std::size_t arrived_bytes) noexcept {
     case FrameType::kGrant: return frame.bytes > kMaxMessage ? "a message of absurd length" : "";
     case FrameType::kReset:
     case FrameType::kResetDone:
-      return frame.payload % sizeof(QueueName) != 0 || frame.payload > kMaxLanes * sizeof(QueueName) ? "a list of lanes that makes no sense" : "";
+      return frame.payload % sizeof(QueueName) != 0 || frame.payload > kMaxLanes * sizeof(QueueName)
+                 ? "a list of lanes that makes no sense"
+                 : "";
     case FrameType::kReady:
     case FrameType::kClear:
     case FrameType::kDrop:

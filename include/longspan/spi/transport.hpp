@@ -30,6 +30,8 @@ struct MessageId {
 
   friend bool operator==(const MessageId&, const MessageId&) = default;
 };
+/// "message (comm 1, seq 2, stream 3, chunk 4)".
+std::string describe(const MessageId& id);
 
 /// What a transport can do; data, not virtual functions.
 struct TransportCapabilities {
@@ -131,7 +133,18 @@ struct RecvRequest {
   bool past_cache = false;  ///< part of far more bytes than caches hold, and not read soon: a copy may bypass them
 };
 
-class Channel;
+/// What came, and what its receive takes.
+struct Match {
+  std::uint64_t digest = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t wanted_digest = 0;
+  std::size_t room = 0;
+  bool any_length = false;
+
+  bool ok() const noexcept { return digest == wanted_digest && (any_length ? bytes <= room : bytes == room); }
+};
+/// The kMismatch of a match that is not ok; `sender` as in ChannelOptions::peer_name.
+Status mismatch(const MessageId& id, std::string_view sender, const Match& match);
 
 enum class CompletionKind : std::uint8_t {
   kSend,     ///< the source may be reused (sent, retained or consumed by the peer)
@@ -151,6 +164,11 @@ struct Completion {
   const std::byte* view = nullptr;  ///< kRecv: where the bytes are, when not in `data`; until release_view(view_token)
   std::uint64_t view_token = 0;
   Status status;
+
+  /// What forget() takes back: the ends of channels are told all the same.
+  bool is_of(std::uint64_t comm) const noexcept {
+    return id.comm == comm && kind != CompletionKind::kBroken && kind != CompletionKind::kClosed;
+  }
 };
 
 /// The way to one peer, both directions. All calls come from the thread that drives the endpoint; none blocks and none

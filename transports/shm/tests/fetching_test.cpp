@@ -1,5 +1,5 @@
-// However bytes come out of the sender's memory (by pointer, by the kernel, through shared memory, mapped), the promises are
-// the same.
+// However bytes come out of the sender's memory (by pointer, by the kernel, through shared memory, mapped), the
+// promises are the same.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -137,7 +137,9 @@ TEST_CASE("more large messages than there are slots and blocks all arrive, in an
   const std::size_t size = (16 << 10) + 8;
   const Source source(pair.a, pattern(size + count, 5), shared);
   std::vector<const Op*> ops;
-  for (std::uint32_t i = 0; i < count; ++i) ops.push_back(&pair.a.send(id(i), std::span<const std::byte>(source).subspan(i, size)));
+  for (std::uint32_t i = 0; i < count; ++i) {
+    ops.push_back(&pair.a.send(id(i), std::span<const std::byte>(source).subspan(i, size)));
+  }
   REQUIRE(pair.drive([&] { return pair.b.arrivals.size() == count; }));
   std::vector<Bytes> targets(count, Bytes(size));
   std::vector<std::uint32_t> order(count);

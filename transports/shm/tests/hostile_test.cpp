@@ -278,7 +278,9 @@ TEST_CASE("messages that no peer in its right mind sends end its channel, and to
   const Op& never = side.recv(id(5), target);
   const OfferBody whole{reinterpret_cast<std::uint64_t>(source.data()), source.size()};
   const OfferBody beyond{StagingHeap::kBytes, source.size(), OfferBody::kHeap};
-  const auto offer = [&](const OfferBody& body) { write(RecordKind::kOffer, std::as_bytes(std::span(&body, 1)), nothing); };
+  const auto offer = [&](const OfferBody& body) {
+    write(RecordKind::kOffer, std::as_bytes(std::span(&body, 1)), nothing);
+  };
   SECTION("a segment that would lie before the buffer") {
     if (mode != FetchMode::kStaged) return;
     offer(whole);

@@ -20,7 +20,8 @@ constexpr std::size_t kSize = std::size_t{1} << 20;
 
 /// Two sides that take each other for other processes.
 struct Pair {
-  explicit Pair(std::size_t credit = std::size_t{4} << 20) : a(1, FetchMode::kStaged, credit), b(2, FetchMode::kStaged, credit) {
+  explicit Pair(std::size_t credit = std::size_t{4} << 20)
+      : a(1, FetchMode::kStaged, credit), b(2, FetchMode::kStaged, credit) {
     a.connect(2, b.endpoint().address());
     b.connect(1, a.endpoint().address());
     meet();
@@ -144,8 +145,10 @@ TEST_CASE("a message beside, across or larger than shared memory goes another wa
   std::copy(right.begin(), right.end(), memory.data());
   const auto region = pair.a.endpoint().share_memory(std::span(memory.data() + 4096, kSize), memory.fd());
   std::uint32_t seq = 1;
-  for (const auto& [offset, size] : {std::pair<std::size_t, std::size_t>{0, 4096 + 40'000}, {4096 + kSize - 20'000, 40'000},
-                                     {0, 2 * kSize}, {4096 + kSize, 40'000}}) {
+  for (const auto& [offset, size] : {std::pair<std::size_t, std::size_t>{0, 4096 + 40'000},
+                                     {4096 + kSize - 20'000, 40'000},
+                                     {0, 2 * kSize},
+                                     {4096 + kSize, 40'000}}) {
     Bytes target(size);
     pair.a.send(id(seq), std::span<const std::byte>(memory.data(), memory.size()).subspan(offset, size));
     const Op& got = pair.b.recv(id(seq++), target);
@@ -195,7 +198,9 @@ TEST_CASE("a process that dies while its memory is read takes nothing away from 
     Side side(1);
     const std::string mine = side.endpoint().address();
     std::string theirs(mine.size(), ' ');
-    if (::write(addresses[1], mine.data(), mine.size()) < 0 || ::read(back[0], theirs.data(), theirs.size()) <= 0) ::_exit(1);
+    if (::write(addresses[1], mine.data(), mine.size()) < 0 || ::read(back[0], theirs.data(), theirs.size()) <= 0) {
+      ::_exit(1);
+    }
     side.connect(2, theirs);
     const Source source(side, right);
     static_cast<void>(drive({&side}, [&] { return side.welcomed(); }));

@@ -28,7 +28,10 @@ struct Item {
 class Wire {
  public:
   Wire(std::uint64_t credit, std::size_t lanes, unsigned seed)
-      : random_(seed), lanes_(lanes), outbox_(2, static_cast<std::int64_t>(credit), sender_.completions), inbox_(1, receiver_) {
+      : random_(seed),
+        lanes_(lanes),
+        outbox_(2, static_cast<std::int64_t>(credit), sender_.completions),
+        inbox_(1, receiver_) {
     inbox_.set_credit_bytes(credit);
   }
 
@@ -65,7 +68,9 @@ class Wire {
     Packet packet;
     Fragment fragment;
     if (!outbox_.next_announcement(packet.frame)) {
-      if (!outbox_.next(limit, fragment)) return outbox_.next_announcement(packet.frame) ? (lane.push_back(packet), true) : false;
+      if (!outbox_.next(limit, fragment)) {
+        return outbox_.next_announcement(packet.frame) ? (lane.push_back(packet), true) : false;
+      }
       const SendMessage& message = *fragment.message;
       packet.frame.flags = static_cast<std::uint8_t>((fragment.counted ? wire::kCounted : 0) |
                                                      (message.announced ? wire::kAnnounced : 0));

@@ -38,7 +38,9 @@ class Exchange {
   bool right() const { return got_ == sent_; }
 
  private:
-  void post(std::size_t i) { ends_.receive(i % 2 == 0 ? ends_.b : ends_.a, static_cast<std::uint32_t>(i), got_[i], 1 + i % 3); }
+  void post(std::size_t i) {
+    ends_.receive(i % 2 == 0 ? ends_.b : ends_.a, static_cast<std::uint32_t>(i), got_[i], 1 + i % 3);
+  }
 
   TwoEnds& ends_;
   std::vector<Bytes> sent_;
@@ -99,7 +101,8 @@ TEST_CASE("a break over a long link loses nothing of what was copied to complete
   settings.tier = Tier::kWan;
   settings.window = std::size_t{2} << 20;
   settings.lanes = 2;
-  heals(settings, {{Kind::kReset, 0, true, 400'000}, {Kind::kReset, 1, true, 500'000}, {Kind::kEnd, 3, true, 900'000}}, 3);
+  heals(settings, {{Kind::kReset, 0, true, 400'000}, {Kind::kReset, 1, true, 500'000}, {Kind::kEnd, 3, true, 900'000}},
+        3);
 }
 
 TEST_CASE("a source may change as soon as its send is complete, whatever happens then", "[tcp][healing]") {
@@ -259,11 +262,12 @@ TEST_CASE("whatever breaks wherever, everything arrives once and with the right 
     settings.credit = *rc::gen::element<std::size_t>(10'000, 1'000'000);
     if (LONGSPAN_TLS) settings.key = *rc::gen::element<std::string>("", "a key of both sides");
     settings.encryption = *rc::gen::element(Encryption::kNone, Encryption::kAll);
-    const auto faults = *rc::gen::container<std::vector<Fault>>(rc::gen::build<Fault>(
-        rc::gen::set(&Fault::kind, rc::gen::element(Kind::kReset, Kind::kEnd)),
-        rc::gen::set(&Fault::connection, rc::gen::inRange<std::size_t>(0, 8)),
-        rc::gen::set(&Fault::forward, rc::gen::arbitrary<bool>()),
-        rc::gen::set(&Fault::at, rc::gen::oneOf(rc::gen::inRange<std::size_t>(0, 500), rc::gen::inRange<std::size_t>(0, 1'500'000)))));
+    const auto faults = *rc::gen::container<std::vector<Fault>>(
+        rc::gen::build<Fault>(rc::gen::set(&Fault::kind, rc::gen::element(Kind::kReset, Kind::kEnd)),
+                              rc::gen::set(&Fault::connection, rc::gen::inRange<std::size_t>(0, 8)),
+                              rc::gen::set(&Fault::forward, rc::gen::arbitrary<bool>()),
+                              rc::gen::set(&Fault::at, rc::gen::oneOf(rc::gen::inRange<std::size_t>(0, 500),
+                                                                      rc::gen::inRange<std::size_t>(0, 1'500'000)))));
     TwoEnds ends(settings);
     for (std::size_t i = 0; i < faults.size(); ++i) (i % 2 == 0 ? ends.to_b : ends.to_a)->inject(faults[i]);
     Exchange exchange(ends, *rc::gen::element<std::size_t>(40'000, 1'200'000));

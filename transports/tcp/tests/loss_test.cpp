@@ -34,7 +34,8 @@ PathMeans kernel(bool bbr) {
 bool near(double value, double wanted) { return value > 0.8 * wanted && value < 1.2 * wanted; }
 
 bool says(const spi::PathChoice& choice, const std::string& words) {
-  return std::any_of(choice.reasons.begin(), choice.reasons.end(), [&](const std::string& reason) { return reason.find(words) != std::string::npos; });
+  return std::any_of(choice.reasons.begin(), choice.reasons.end(),
+                     [&](const std::string& reason) { return reason.find(words) != std::string::npos; });
 }
 
 /// Counters of connections as a path that loses one packet in `one_in` would leave them; without, as the kernel says.
@@ -70,7 +71,8 @@ bool keep_sending(TwoEnds& ends, std::uint32_t& number, milliseconds time, const
 
 }  // namespace
 
-TEST_CASE("A path's congestion control: what was asked for, else bbr where the kernel has it, and why is said", "[tcp][loss]") {
+TEST_CASE("A path's congestion control: what was asked for, else bbr where the kernel has it, and why is said",
+          "[tcp][loss]") {
   CHECK(choose_path(far_path(0), kernel(true)).congestion_control == "bbr");
   const spi::PathChoice without = choose_path(far_path(0), kernel(false));
   CHECK(without.congestion_control == "cubic");
@@ -106,7 +108,9 @@ TEST_CASE("A path's connections follow from its loss, its RTT and its rate", "[t
 }
 
 TEST_CASE("Random loss is told from a full queue and from a single burst", "[tcp][loss]") {
-  const auto sample = [](std::uint64_t lost, milliseconds queue) { return LossWatch::Sample{10'000, lost, queue, milliseconds(60)}; };
+  const auto sample = [](std::uint64_t lost, milliseconds queue) {
+    return LossWatch::Sample{10'000, lost, queue, milliseconds(60)};
+  };
   LossWatch random;
   for (int i = 0; i < 6; ++i) random.take(sample(10, milliseconds(1)));
   CHECK(near(random.loss(), 1e-3));
@@ -124,7 +128,8 @@ TEST_CASE("Random loss is told from a full queue and from a single burst", "[tcp
   CHECK(random.loss() == 0);
 }
 
-TEST_CASE("Loss that nobody stated is observed, and the channel gets what a lossy path has, in the middle of its work", "[tcp][loss]") {
+TEST_CASE("Loss that nobody stated is observed, and the channel gets what a lossy path has, in the middle of its work",
+          "[tcp][loss]") {
   Settings settings;
   settings.tier = Tier::kWan;
   settings.rate = 20e6;
@@ -139,8 +144,11 @@ TEST_CASE("Loss that nobody stated is observed, and the channel gets what a loss
   // Beginning with one connection for data and one for small messages.
   REQUIRE(ends.drive([&] { return ends.to_b->connections() == 2; }));
   CHECK(ends.a.channel->stats().lanes == 1);
-  const auto repaired = [&] { return ends.a.channel->stats().repair_lanes == static_cast<std::uint32_t>(wanted.repair_lanes); };
-  REQUIRE(keep_sending(ends, number, milliseconds(20'000), [&] { return repaired() && ends.a.channel->stats().lanes >= 4; }));
+  const auto repaired = [&] {
+    return ends.a.channel->stats().repair_lanes == static_cast<std::uint32_t>(wanted.repair_lanes);
+  };
+  REQUIRE(keep_sending(ends, number, milliseconds(20'000),
+                       [&] { return repaired() && ends.a.channel->stats().lanes >= 4; }));
   CHECK(ends.a.channel->stats().repair_lanes == 4);
   CHECK(ends.a.channel->stats().lanes >= 4);
   CHECK(near(ends.a.channel->stats().observed_loss, 2e-3));

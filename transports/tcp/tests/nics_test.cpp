@@ -57,7 +57,8 @@ TEST_CASE("Lanes are spread over the network cards of both sides", "[tcp][nics]"
   CHECK(counts.size() == 2);
 }
 
-TEST_CASE("A host that uses one card is reached over all of the other's, and a card that fails is gone round", "[tcp][nics]") {
+TEST_CASE("A host that uses one card is reached over all of the other's, and a card that fails is gone round",
+          "[tcp][nics]") {
   Settings settings;
   settings.proxied = false;
   settings.lanes = 1;
@@ -74,7 +75,8 @@ TEST_CASE("A host that uses one card is reached over all of the other's, and a c
   CHECK(connections_to(port).size() == 2);
   // Now one whose first card does not answer at all.
   SocketAddress nobody = make_address("127.0.0.99", 1).value();
-  auto made = ends.a.endpoint->connect(77, nobody.to_string() + ",127.0.0.22:" + port, {}, Clock::now() + std::chrono::seconds(5));
+  auto made = ends.a.endpoint->connect(77, nobody.to_string() + ",127.0.0.22:" + port, {},
+                                       Clock::now() + std::chrono::seconds(5));
   REQUIRE(made.ok());
   REQUIRE(ends.drive([&] { return connections_to(port)["127.0.0.1 > 127.0.0.22"] >= 2; }));
 }

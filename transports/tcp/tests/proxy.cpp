@@ -72,7 +72,9 @@ void Proxy::accept_all() {
       }
     }
     const int on = 1;
-    for (const Fd* fd : {&link->client, &link->server}) ::setsockopt(fd->get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    for (const Fd* fd : {&link->client, &link->server}) {
+      ::setsockopt(fd->get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    }
     link->since = Clock::now();
     for (const auto& [connection, rate] : throttles_) {
       if (connection == links_.size()) link->rate = rate;
@@ -85,7 +87,9 @@ void Proxy::accept_all() {
 std::size_t Proxy::room(const Link& link, const Direction& way, std::size_t index, bool forward) const {
   std::size_t room = kBuffer;
   for (const Fault& fault : faults_) {
-    if (fault.connection == index && fault.forward == forward && fault.at >= way.passed) room = std::min(room, fault.at - way.passed);
+    if (fault.connection == index && fault.forward == forward && fault.at >= way.passed) {
+      room = std::min(room, fault.at - way.passed);
+    }
   }
   if (link.rate > 0) {
     const double allowed = link.rate * std::chrono::duration<double>(Clock::now() - link.since).count() + 4096;

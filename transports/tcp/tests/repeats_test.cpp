@@ -15,7 +15,8 @@ namespace {
 
 constexpr std::size_t kDataLanes = 4;
 
-/// A path that is known to lose packets; its RTT is long, so that everything in these tests is young enough to be repeated.
+/// A path that is known to lose packets; its RTT is long, so that everything in these tests is young enough to be
+/// repeated.
 Settings lossy() {
   Settings settings;
   settings.tier = Tier::kWan;
@@ -26,11 +27,14 @@ Settings lossy() {
   return settings;
 }
 
-bool same(const Bytes& one, const Bytes& other) { return std::equal(one.begin(), one.end(), other.begin(), other.end()); }
+bool same(const Bytes& one, const Bytes& other) {
+  return std::equal(one.begin(), one.end(), other.begin(), other.end());
+}
 
 }  // namespace
 
-TEST_CASE("what a stalled connection holds comes over another one, and is not written again when it goes on", "[tcp][repeats]") {
+TEST_CASE("what a stalled connection holds comes over another one, and is not written again when it goes on",
+          "[tcp][repeats]") {
   for (const std::size_t at : {std::size_t{5'000}, std::size_t{100'000}, std::size_t{400'123}}) {
     TwoEnds ends(lossy());
     REQUIRE(ends.drive([&] { return ends.to_b->connections() == kDataLanes + 4 + 1; }));
@@ -69,7 +73,9 @@ TEST_CASE("what was repeated is not applied again when its connection is replace
       sent.push_back(pattern(got[i].size(), i));
       ends.receive(ends.b, i, got[i]);
     }
-    for (std::size_t lane = 0; lane < kDataLanes + 4; ++lane) ends.to_b->inject({kind, lane, true, 200'000 + 77'777 * lane});
+    for (std::size_t lane = 0; lane < kDataLanes + 4; ++lane) {
+      ends.to_b->inject({kind, lane, true, 200'000 + 77'777 * lane});
+    }
     for (std::uint32_t i = 0; i < got.size(); ++i) {
       ends.send(ends.a, i, sent[i]);
       if (i % 8 == 7) ends.drive([] { return false; }, milliseconds(60));  // pauses, in which repeats begin
@@ -126,8 +132,8 @@ TEST_CASE("forgetting a communicator in the middle of repeats leaves nothing beh
 }
 
 TEST_CASE("the name of a repeated frame gives back its number, near where the lane is", "[tcp][repeats]") {
-  for (const std::uint64_t number : {std::uint64_t{0}, std::uint64_t{5}, std::uint64_t{0xffffff}, std::uint64_t{0x1000000},
-                                     std::uint64_t{0x123456789}}) {
+  for (const std::uint64_t number : {std::uint64_t{0}, std::uint64_t{5}, std::uint64_t{0xffffff},
+                                     std::uint64_t{0x1000000}, std::uint64_t{0x123456789}}) {
     for (const std::int64_t distance : {-1000, -1, 0, 1, 1000}) {
       const auto near = static_cast<std::int64_t>(number) + distance;
       if (near < 0) continue;

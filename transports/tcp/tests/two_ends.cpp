@@ -24,7 +24,9 @@ TwoEnds::TwoEnds(const Settings& settings) {
     if (!opened.ok()) throw std::runtime_error(opened.status().to_string());
     end->endpoint = std::move(opened).value();
   }
-  const auto first_of = [](const End& end) { return end.endpoint->address().substr(0, end.endpoint->address().find(',')); };
+  const auto first_of = [](const End& end) {
+    return end.endpoint->address().substr(0, end.endpoint->address().find(','));
+  };
   to_b = std::make_unique<Proxy>(first_of(settings.reflected ? a : b));
   to_a = std::make_unique<Proxy>(first_of(a));
   for (End* end : {&a, &b}) {

@@ -48,9 +48,15 @@ constexpr std::size_t kWindow = 10'000'000;
 
 }  // namespace
 
-TEST_CASE("A kernel that allows too small buffers is warned of once: which sysctl, its value, and the value needed", "[tcp][windows]") {
+TEST_CASE("A kernel that allows too small buffers is warned of once: which sysctl, its value, and the value needed",
+          "[tcp][windows]") {
   log::set_level(log::Level::kWarn);
-  set_kernel_limits({[](const std::string& path) -> std::size_t { return path == "/proc/sys/net/ipv4/tcp_wmem" ? 4'194'304 : path == "/proc/sys/net/ipv4/tcp_rmem" ? 6'291'456 : 212'992; }, false});
+  set_kernel_limits({[](const std::string& path) -> std::size_t {
+                       return path == "/proc/sys/net/ipv4/tcp_wmem"   ? 4'194'304
+                              : path == "/proc/sys/net/ipv4/tcp_rmem" ? 6'291'456
+                                                                      : 212'992;
+                     },
+                     false});
   const Fd one(::socket(AF_INET, SOCK_STREAM, 0));
   const Fd other(::socket(AF_INET, SOCK_STREAM, 0));
   const int before = buffer_of(one, SO_SNDBUF);
@@ -76,7 +82,10 @@ TEST_CASE("Where autotuning, or a fixed size, suffices nothing is said", "[tcp][
   const Fd fd(::socket(AF_INET, SOCK_STREAM, 0));
   for (const bool autotuning : {true, false}) {
     // As root could set; the real limit of the fixed size is this kernel's, so a small window is asked for there.
-    set_kernel_limits({[&](const std::string& path) -> std::size_t { return autotuning || path.find("core") != std::string::npos ? 64'000'000 : 4096; }, false});
+    set_kernel_limits({[&](const std::string& path) -> std::size_t {
+                         return autotuning || path.find("core") != std::string::npos ? 64'000'000 : 4096;
+                       },
+                       false});
     const std::string said = stderr_of([&] {
       set_send_window(fd.get(), autotuning ? kWindow : 50'000);
       set_receive_window(fd.get(), autotuning ? kWindow : 50'000);

@@ -42,7 +42,9 @@ class Caller {
   Fd fd_;
 };
 
-std::string why(const Side& side) { return side.broken.empty() ? std::string() : side.broken.front().status.to_string(); }
+std::string why(const Side& side) {
+  return side.broken.empty() ? std::string() : side.broken.front().status.to_string();
+}
 
 }  // namespace
 
@@ -69,7 +71,8 @@ TEST_CASE("An address that belongs to another rank now is refused", "[ucx]") {
 
 TEST_CASE("What is no address of this transport is an error at once", "[ucx]") {
   Side a(1);
-  for (const char* address : {"", "ucx1 ", "ucx1 127.0.0.1:1", "127.0.0.1:7", "ucx1 nowhere x", "ucx1 127.0.0.1:99999 x", "ucx1 ::1:7 x"}) {
+  for (const char* address :
+       {"", "ucx1 ", "ucx1 127.0.0.1:1", "127.0.0.1:7", "ucx1 nowhere x", "ucx1 127.0.0.1:99999 x", "ucx1 ::1:7 x"}) {
     CAPTURE(address);
     CHECK_FALSE(a.endpoint->connect(2, address, {}, Clock::now() + seconds(1)).ok());
   }
@@ -122,7 +125,8 @@ TEST_CASE("Strangers on the lifeline's port change nothing", "[ucx]") {
   two.a.send(1, data);
   REQUIRE(two.drive([&] { return received.done(); }));
   CHECK(got == data);
-  REQUIRE(two.drive([&] { return std::all_of(callers.begin(), callers.end(), [](const Caller& one) { return one.dropped(); }); }));
+  REQUIRE(two.drive(
+      [&] { return std::all_of(callers.begin(), callers.end(), [](const Caller& one) { return one.dropped(); }); }));
   CHECK(two.a.broken.empty());
   CHECK(two.b.broken.empty());
 }
@@ -140,8 +144,10 @@ TEST_CASE("With the job's key on both sides messages pass", "[ucx][keyed]") {
 }
 
 TEST_CASE("Without the same key on both sides nothing is exchanged, and the error says why", "[ucx][keyed]") {
-  const auto [key_of_a, key_of_b, words] = GENERATE(table<std::string, std::string, std::string>(
-      {{"the key of a rank", "the key of another", "key"}, {"the key of a rank", "", "no connection"}, {"", "the key of a rank", "LONGSPAN_KEY"}}));
+  const auto [key_of_a, key_of_b, words] =
+      GENERATE(table<std::string, std::string, std::string>({{"the key of a rank", "the key of another", "key"},
+                                                             {"the key of a rank", "", "no connection"},
+                                                             {"", "the key of a rank", "LONGSPAN_KEY"}}));
   CAPTURE(key_of_a, key_of_b);
   Side a(1, 0xbeef, key_of_a);
   Side b(2, 0xbeef, key_of_b);

@@ -22,8 +22,8 @@ using Code = std::array<unsigned char, 16>;
 /// UCX's hooks overwrite the first instructions of these.
 std::array<Code, 4> memory_functions() {
   std::array<Code, 4> all{};
-  const std::array<void*, 4> functions{::dlsym(RTLD_DEFAULT, "mmap"), ::dlsym(RTLD_DEFAULT, "munmap"), ::dlsym(RTLD_DEFAULT, "brk"),
-                                       ::dlsym(RTLD_DEFAULT, "madvise")};
+  const std::array<void*, 4> functions{::dlsym(RTLD_DEFAULT, "mmap"), ::dlsym(RTLD_DEFAULT, "munmap"),
+                                       ::dlsym(RTLD_DEFAULT, "brk"), ::dlsym(RTLD_DEFAULT, "madvise")};
   for (std::size_t i = 0; i < all.size(); ++i) std::memcpy(all[i].data(), functions[i], all[i].size());
   return all;
 }

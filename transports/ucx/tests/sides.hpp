@@ -30,8 +30,8 @@ struct Operation {
 /// One endpoint, in the test's thread.
 class Side {
  public:
-  explicit Side(spi::PeerId self, std::uint64_t job = 0xbeef, const std::string& key = {}, std::size_t credit = std::size_t{1} << 20,
-                const std::string& ip = "127.0.0.1") {
+  explicit Side(spi::PeerId self, std::uint64_t job = 0xbeef, const std::string& key = {},
+                std::size_t credit = std::size_t{1} << 20, const std::string& ip = "127.0.0.1") {
     spi::EndpointOptions options;
     options.self = self;
     options.job = job;
@@ -43,7 +43,8 @@ class Side {
     REQUIRE(opened.ok());
     endpoint = *std::move(opened);
   }
-  void connect(spi::PeerId peer, const std::string& address, std::chrono::milliseconds patience = std::chrono::seconds(10)) {
+  void connect(spi::PeerId peer, const std::string& address,
+               std::chrono::milliseconds patience = std::chrono::seconds(10)) {
     spi::ChannelOptions options;
     options.peer_name = "rank " + std::to_string(peer) + " of the test";
     auto made = endpoint->connect(peer, address, options, Clock::now() + patience);
@@ -106,7 +107,8 @@ inline bool drive(std::initializer_list<Side*> sides, const std::function<bool()
 
 /// Two that know each other.
 struct Two {
-  explicit Two(const std::string& key = {}, std::size_t credit = std::size_t{1} << 20) : a(1, 0xbeef, key, credit), b(2, 0xbeef, key, credit) {
+  explicit Two(const std::string& key = {}, std::size_t credit = std::size_t{1} << 20)
+      : a(1, 0xbeef, key, credit), b(2, 0xbeef, key, credit) {
     a.connect(2, b.endpoint->address());
     b.connect(1, a.endpoint->address());
   }

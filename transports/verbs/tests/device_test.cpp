@@ -100,7 +100,8 @@ TEST_CASE("memory that was freed and mapped anew at the same place receives what
   constexpr std::size_t kBytes = std::size_t{1} << 20;
   void* place = nullptr;
   for (std::uint32_t round = 0; round < 4; ++round) {
-    void* const memory = ::mmap(place, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | (place != nullptr ? MAP_FIXED_NOREPLACE : 0), -1, 0);
+    void* const memory = ::mmap(place, kBytes, PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | (place != nullptr ? MAP_FIXED_NOREPLACE : 0), -1, 0);
     REQUIRE(memory != MAP_FAILED);
     place = memory;
     const std::span<std::byte> target(static_cast<std::byte*>(memory), kBytes);

@@ -15,7 +15,8 @@ namespace {
 constexpr std::size_t kBytes = std::size_t{1} << 20;
 
 FreeWatch::Range fresh() {
-  void* const memory = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  void* const memory =
+      ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   REQUIRE(memory != MAP_FAILED);
   const auto begin = reinterpret_cast<std::uintptr_t>(memory);
   return {begin, begin + kBytes};
@@ -23,7 +24,8 @@ FreeWatch::Range fresh() {
 
 void* pointer(std::uintptr_t address) { return reinterpret_cast<void*>(address); }
 
-/// A kernel may have no such events, or keep them for root: registrations are then not kept, which is slower, not wrong.
+/// A kernel may have no such events, or keep them for root: registrations are then not kept, which is slower, not
+/// wrong.
 std::unique_ptr<FreeWatch> open_or_say() {
   auto watch = FreeWatch::open();
   if (watch == nullptr) {

@@ -39,7 +39,8 @@ struct Operation {
 /// One endpoint, in the test's thread.
 class Side {
  public:
-  explicit Side(spi::PeerId self, std::uint64_t job = 0xbeef, const std::string& key = {}, const std::string& ip = "127.0.0.1") {
+  explicit Side(spi::PeerId self, std::uint64_t job = 0xbeef, const std::string& key = {},
+                const std::string& ip = "127.0.0.1") {
     spi::EndpointOptions options;
     options.self = self;
     options.job = job;
@@ -49,7 +50,8 @@ class Side {
     REQUIRE(opened.ok());
     endpoint = *std::move(opened);
   }
-  void connect(spi::PeerId peer, const std::string& address, std::chrono::milliseconds patience = std::chrono::seconds(10)) {
+  void connect(spi::PeerId peer, const std::string& address,
+               std::chrono::milliseconds patience = std::chrono::seconds(10)) {
     spi::ChannelOptions options;
     options.peer_name = "rank " + std::to_string(peer) + " of the test";
     auto made = endpoint->connect(peer, address, options, Clock::now() + patience);
@@ -86,7 +88,8 @@ class Side {
   std::vector<spi::Completion> broken;
 };
 
-inline bool drive(Side& a, Side& b, const std::function<bool()>& done, std::chrono::milliseconds patience = std::chrono::seconds(15)) {
+inline bool drive(Side& a, Side& b, const std::function<bool()>& done,
+                  std::chrono::milliseconds patience = std::chrono::seconds(15)) {
   const TimePoint deadline = Clock::now() + patience;
   while (!done()) {
     a.step();

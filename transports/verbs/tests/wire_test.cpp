@@ -45,7 +45,9 @@ TEST_CASE("frames and greetings of any bytes are judged, and what is accepted li
     wire::Greeting greeting;
     fill(greeting);
     const bool good = wire::check(greeting).empty();
-    if (good && greeting.version == wire::kVersion && greeting.verdict == wire::Verdict::kWelcome) RC_ASSERT(greeting.lanes <= wire::kMaxLanes);
+    if (good && greeting.version == wire::kVersion && greeting.verdict == wire::Verdict::kWelcome) {
+      RC_ASSERT(greeting.lanes <= wire::kMaxLanes);
+    }
   }));
 }
 
