@@ -144,7 +144,8 @@ void barrier(ScheduleBuilder& b) {
   }
 }
 
-/// One stage in which every pair exchanges `share`, or only the hub with each other rank in one direction; 0 for signals.
+/// One stage in which every pair exchanges `share`, or only the hub with each other rank in one direction; 0 for
+/// signals.
 enum class Pattern { kAllPairs, kFromHub, kToHub };
 
 Stage stage(std::string name, int ranks, Pattern pattern, int hub, double share, double reduce_share) {
@@ -178,7 +179,8 @@ class Direct final : public Algorithm {
     return {""};
   }
 
-  std::size_t flow_count(const CollectiveShape& shape, const Cluster& cluster, std::string_view variant) const override {
+  std::size_t flow_count(const CollectiveShape& shape, const Cluster& cluster,
+                         std::string_view variant) const override {
     if (has_root(shape.kind) || shape.kind == Collective::kBarrier) return 0;
     const auto n = static_cast<std::size_t>(cluster.size());
     return n * (n - 1) * (shape.kind == Collective::kAllReduce && variant != kOneShot ? 2 : 1);

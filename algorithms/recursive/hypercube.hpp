@@ -8,9 +8,9 @@
 
 namespace longspan::spi {
 
-/// N ranks on the vertices of a hypercube of P = 2^d vertices, P <= N < 2P. The N-P extra ranks each belong to a partner,
-/// their neighbour by place, that stands for both. Round k joins the vertices that differ in bit k, so the first rounds,
-/// which in recursive halving carry the most, stay nearest.
+/// N ranks on the vertices of a hypercube of P = 2^d vertices, P <= N < 2P. The N-P extra ranks each belong to a
+/// partner, their neighbour by place, that stands for both. Round k joins the vertices that differ in bit k, so the
+/// first rounds, which in recursive halving carry the most, stay nearest.
 class Hypercube {
  public:
   Hypercube(const Cluster& cluster, int rank);
@@ -31,7 +31,9 @@ class Hypercube {
   std::vector<std::pair<int, int>> folds() const;
 
   /// "allgather 3".
-  static std::string phase_name(const char* what, int round) { return std::string(what) + " " + std::to_string(round + 1); }
+  static std::string phase_name(const char* what, int round) {
+    return std::string(what) + " " + std::to_string(round + 1);
+  }
 
  private:
   std::vector<int> order_;  ///< ranks by place; of the first 2 x extras, the odd ones are extra

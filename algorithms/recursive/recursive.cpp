@@ -166,7 +166,8 @@ void build_reduce_scatter(ScheduleBuilder& b) {
     const Slice got = b.scratch(in_buffer(kept, BufferKind::kIn));
     b.recv(partner, reduce_stream(round), got);
     const int lowest_there = lowest ^ distance;  // the other side has summed the same offsets
-    mine = add(b, distance == 1 ? b.out() : got, Partial{kept, lowest}, Partial{got, lowest_there}, distance == 1).slice;
+    mine =
+        add(b, distance == 1 ? b.out() : got, Partial{kept, lowest}, Partial{got, lowest_there}, distance == 1).slice;
     lowest = std::min(lowest, lowest_there);
   }
 }

@@ -180,7 +180,9 @@ class RingAlgorithm final : public Algorithm {
     stage.chained = true;
     stage.reduce_share = reduce_share;
     const std::vector<int> order = ranks_by_place(cluster);
-    for (std::size_t i = 0; i < order.size(); ++i) stage.flows.push_back({order[i], order[(i + 1) % order.size()], share});
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      stage.flows.push_back({order[i], order[(i + 1) % order.size()], share});
+    }
     return stage;
   }
 };

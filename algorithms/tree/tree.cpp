@@ -248,7 +248,8 @@ class Tree final : public Algorithm {
     const auto by_place = [&] { return PlacedTree::by_place(cluster, hub_of(shape, cluster), arity); };
     const auto by_rank = [&] { return PlacedTree::by_rank(cluster.size(), shape.root, arity); };
     switch (shape.kind) {
-      case Collective::kBroadcast: return level_stages(by_place(), "broadcast", Direction::kDown, Amount::kBlock, false);
+      case Collective::kBroadcast:
+        return level_stages(by_place(), "broadcast", Direction::kDown, Amount::kBlock, false);
       case Collective::kReduce: return level_stages(by_place(), "reduce", Direction::kUp, Amount::kBlock, true);
       case Collective::kGather: return level_stages(by_rank(), "gather", Direction::kUp, Amount::kSubtree, false);
       case Collective::kScatter: return level_stages(by_rank(), "scatter", Direction::kDown, Amount::kSubtree, false);

@@ -32,12 +32,15 @@ constexpr float narrow_to_float(std::uint32_t bits) {
   constexpr std::uint32_t kLeastNormal = 1U << 23;
   const std::uint32_t magnitude = bits & kLayout.magnitude_mask;
   const std::uint32_t sign = (bits & (kLayout.magnitude_mask + 1)) != 0 ? 0x80000000U : 0;
-  if (kLayout.ieee ? magnitude > kLayout.overflow : magnitude == kLayout.nan) return std::bit_cast<float>(sign | 0x7fc00000U);
+  if (kLayout.ieee ? magnitude > kLayout.overflow : magnitude == kLayout.nan) {
+    return std::bit_cast<float>(sign | 0x7fc00000U);
+  }
   if (kLayout.ieee && magnitude == kLayout.overflow) return std::bit_cast<float>(sign | 0x7f800000U);
   std::uint32_t wide = (magnitude << kShift) + kRebias;
   if ((magnitude >> kLayout.mantissa_bits) == 0) {
     // Subnormal: give it the exponent of the least normal number and an implicit one, then subtract that one.
-    wide = std::bit_cast<std::uint32_t>(std::bit_cast<float>(wide + kLeastNormal) - std::bit_cast<float>(kRebias + kLeastNormal));
+    wide = std::bit_cast<std::uint32_t>(std::bit_cast<float>(wide + kLeastNormal) -
+                                        std::bit_cast<float>(kRebias + kLeastNormal));
   }
   return std::bit_cast<float>(sign | wide);
 }
@@ -63,11 +66,17 @@ constexpr std::uint32_t float_to_narrow(float value) {
 }
 
 constexpr float float16_to_float(std::uint16_t bits) { return narrow_to_float<kFloat16Layout>(bits); }
-constexpr std::uint16_t float_to_float16(float value) { return static_cast<std::uint16_t>(float_to_narrow<kFloat16Layout>(value)); }
+constexpr std::uint16_t float_to_float16(float value) {
+  return static_cast<std::uint16_t>(float_to_narrow<kFloat16Layout>(value));
+}
 constexpr float float8e4m3_to_float(std::uint8_t bits) { return narrow_to_float<kFloat8E4M3Layout>(bits); }
-constexpr std::uint8_t float_to_float8e4m3(float value) { return static_cast<std::uint8_t>(float_to_narrow<kFloat8E4M3Layout>(value)); }
+constexpr std::uint8_t float_to_float8e4m3(float value) {
+  return static_cast<std::uint8_t>(float_to_narrow<kFloat8E4M3Layout>(value));
+}
 constexpr float float8e5m2_to_float(std::uint8_t bits) { return narrow_to_float<kFloat8E5M2Layout>(bits); }
-constexpr std::uint8_t float_to_float8e5m2(float value) { return static_cast<std::uint8_t>(float_to_narrow<kFloat8E5M2Layout>(value)); }
+constexpr std::uint8_t float_to_float8e5m2(float value) {
+  return static_cast<std::uint8_t>(float_to_narrow<kFloat8E5M2Layout>(value));
+}
 
 constexpr float bfloat16_to_float(std::uint16_t bits) { return std::bit_cast<float>(std::uint32_t{bits} << 16); }
 constexpr std::uint16_t float_to_bfloat16(float value) {

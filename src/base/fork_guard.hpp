@@ -2,9 +2,9 @@
 
 #include <cstdint>
 
-/// A child after fork() (a data loader's worker) inherits our sockets: while it lives, peers would not see our death, and
-/// what it closes or says would be said in our name. So every descriptor we own is on a list, and the child closes its
-/// copies at once without touching the connections.
+/// A child after fork() (a data loader's worker) inherits our sockets: while it lives, peers would not see our death,
+/// and what it closes or says would be said in our name. So every descriptor we own is on a list, and the child closes
+/// its copies at once without touching the connections.
 namespace longspan::fork_guard {
 
 /// From now on children close what is on the list. Called by whoever has something to protect; further calls are free.

@@ -51,7 +51,9 @@ SocketAddress unmapped(const SocketAddress& a) {
   return v4;
 }
 
-void set_option(int fd, int level, int option, int value) noexcept { ::setsockopt(fd, level, option, &value, sizeof value); }
+void set_option(int fd, int level, int option, int value) noexcept {
+  ::setsockopt(fd, level, option, &value, sizeof value);
+}
 
 Fd stream_socket(int family) { return Fd(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)); }
 
@@ -167,7 +169,8 @@ Result<SocketAddress> parse_address(std::string_view text) {
     // "::1:80" is an address without a port, too: only brackets tell.
     if (brackets == (ip.find(':') != std::string_view::npos)) return make_address(ip, port);
   }
-  return Status(StatusCode::kInvalidArgument, fmt::format("'{}' is no address with a port (ip:port or [ip]:port)", text));
+  return Status(StatusCode::kInvalidArgument,
+                fmt::format("'{}' is no address with a port (ip:port or [ip]:port)", text));
 }
 
 SocketAddress unix_address(std::string_view name) {
@@ -252,7 +255,8 @@ Result<Listener> listen_for_peers(const ListenOptions& options) {
   }
   if (error != 0) {
     const bool ranged = options.ports.first != 0;
-    const std::string ports = ranged ? fmt::format(" on a port from {} to {}", options.ports.first, options.ports.last) : "";
+    const std::string ports =
+        ranged ? fmt::format(" on a port from {} to {}", options.ports.first, options.ports.last) : "";
     return system_error(fmt::format("cannot listen on {}{} ({})", any ? "any address" : options.bind_address, ports,
                                     error == EADDRINUSE && ranged ? "all of them are taken; ask for more ports"
                                                                   : "is it an address of this host?"),

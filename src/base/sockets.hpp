@@ -11,8 +11,8 @@
 #include "base/fd.hpp"
 #include "longspan/status.hpp"
 
-/// Addresses, listening, dialing: what everything here that uses stream sockets needs of them. All sockets are non-blocking
-/// and close on exec.
+/// Addresses, listening, dialing: what everything here that uses stream sockets needs of them. All sockets are
+/// non-blocking and close on exec.
 namespace longspan {
 
 /// An IPv4 or IPv6 address with port, or the name of an abstract unix socket.
@@ -63,7 +63,8 @@ Result<Fd> listen_at(const SocketAddress& address);
 
 struct ListenOptions {
   std::string bind_address;       ///< IP literal; empty: all interfaces
-  std::string advertise_address;  ///< what peers dial; empty, or "none" (they cannot): bind_address, else reachable_ip()
+  std::string
+      advertise_address;  ///< what peers dial; empty, or "none" (they cannot): bind_address, else reachable_ip()
   PortRange ports;
 };
 struct Listener {
@@ -76,8 +77,9 @@ Result<Listener> listen_for_peers(const ListenOptions& options);
 Fd accept_next(int listener) noexcept;
 
 void set_no_delay(int fd) noexcept;
-/// The other side is asked whether it is there once nothing has come for `idle`, then each `interval`; after `probes` without
-/// an answer the connection ends. So a host that vanishes is noticed within seconds, also where nothing is ever sent.
+/// The other side is asked whether it is there once nothing has come for `idle`, then each `interval`; after `probes`
+/// without an answer the connection ends. So a host that vanishes is noticed within seconds, also where nothing is ever
+/// sent.
 void set_keepalive(int fd, std::chrono::seconds idle = std::chrono::seconds(3),
                    std::chrono::seconds interval = std::chrono::seconds(2), int probes = 4) noexcept;
 /// Begins to connect: 0, or the errno at which that ended at once.

@@ -21,8 +21,8 @@ constexpr std::uint64_t kFirstStranger = kListenerKey + 1;
 constexpr std::chrono::seconds kStrangerLimit{10};
 // Longer than the standby takes to decide on a death, so that all ranks have it from one mouth.
 constexpr milliseconds kHubGrace{700};
-// A hub that is stopped or cut off asks nothing; the standby then does. Together with what that one takes to collect, this
-// is less than a rank waits for a verdict before it reports what it knows itself.
+// A hub that is stopped or cut off asks nothing; the standby then does. Together with what that one takes to collect,
+// this is less than a rank waits for a verdict before it reports what it knows itself.
 constexpr milliseconds kHubAnswer{450};
 constexpr std::size_t kMaxNotes = 4096;  // that nobody took
 constexpr std::size_t kUnread = 1U << 20;  // a peer that reads nothing gets no more heartbeats
@@ -36,15 +36,23 @@ ControlMessage of_type(ControlType type) {
 }  // namespace
 
 ControlPlane::ControlPlane(Rendezvous met, ControlOptions options)
-    : rank_(met.rank), size_(met.size), job_(met.job), standby_(met.links.standby), standby_at_(std::move(met.links.standby_at)),
-      standby_listener_(std::move(met.links.standby_listener)), guard_(std::move(met.links.guard)), options_(std::move(options)), next_stranger_(kFirstStranger) {
+    : rank_(met.rank),
+      size_(met.size),
+      job_(met.job),
+      standby_(met.links.standby),
+      standby_at_(std::move(met.links.standby_at)),
+      standby_listener_(std::move(met.links.standby_listener)),
+      guard_(std::move(met.links.guard)),
+      options_(std::move(options)),
+      next_stranger_(kFirstStranger) {
   const TimePoint now = Clock::now();
   if (!options_.hub.describe) {
     options_.hub.describe = [hosts = met.hosts](int rank) {
       return fmt::format("rank {} (host {})", rank, hosts[static_cast<std::size_t>(rank)]);
     };
   }
-  hub_ = std::make_unique<Hub>(rank_, size_, rank_ == 0, size_ > 2, options_.hub, static_cast<Hub::Outlet&>(*this), now);
+  hub_ =
+      std::make_unique<Hub>(rank_, size_, rank_ == 0, size_ > 2, options_.hub, static_cast<Hub::Outlet&>(*this), now);
   next_heartbeat_ = size_ > 1 ? now + options_.heartbeat : TimePoint::max();
   for (std::size_t i = 0; i < met.links.to_rank.size(); ++i) {
     if (!met.links.to_rank[i].valid()) continue;
@@ -66,7 +74,9 @@ Status ControlPlane::start() {
   epoll_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_.valid()) return system_error("epoll_create1", errno);
   for (auto& [rank, link] : links_) {
-    if (!watch(static_cast<std::uint64_t>(rank), link.stream.fd(), false, true)) return system_error("epoll_ctl", errno);
+    if (!watch(static_cast<std::uint64_t>(rank), link.stream.fd(), false, true)) {
+      return system_error("epoll_ctl", errno);
+    }
   }
   if (standby_listener_.valid() && !watch(kListenerKey, standby_listener_.get(), false, true)) {
     return system_error("epoll_ctl", errno);
@@ -95,7 +105,9 @@ void ControlPlane::poll() {
   std::array<epoll_event, 64> events;
   while (true) {
     const int n = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), 0);
-    for (int i = 0; i < n; ++i) dispatch(events[static_cast<std::size_t>(i)].data.u64, events[static_cast<std::size_t>(i)].events);
+    for (int i = 0; i < n; ++i) {
+      dispatch(events[static_cast<std::size_t>(i)].data.u64, events[static_cast<std::size_t>(i)].events);
+    }
     if (n < static_cast<int>(events.size())) break;
   }
   timers(Clock::now());

@@ -36,8 +36,8 @@ struct ControlOptions {
 ///     control->poll();
 ///     while (auto verdict = control->next_verdict()) fail(verdict->comm, verdict->status());
 ///
-/// A verdict arrives within about 0.35 s of the first fault, that of a death within 0.3, and within 0.8 s where rank 0 does
-/// not answer; a caller that has none 0.9 s after `send_fault` is on its own and reports what it knows.
+/// A verdict arrives within about 0.35 s of the first fault, that of a death within 0.3, and within 0.8 s where rank 0
+/// does not answer; a caller that has none 0.9 s after `send_fault` is on its own and reports what it knows.
 class ControlPlane final : private Hub::Outlet {
  public:
   /// Takes over the connections of a rendezvous. A job of one rank has none and decides everything itself.
@@ -124,7 +124,8 @@ class ControlPlane final : private Hub::Outlet {
   Fd standby_listener_;
   std::shared_ptr<const security::Guard> guard_;  // shared with the rendezvous that it comes from; nullptr: no key
   ControlOptions options_;
-  std::unique_ptr<Hub> hub_;  // decides on rank 0 and on the standby; elsewhere it only keeps what is known of the ranks
+  std::unique_ptr<Hub>
+      hub_;  // decides on rank 0 and on the standby; elsewhere it only keeps what is known of the ranks
   Fd epoll_;
   std::map<int, Link> links_;                   // by rank
   std::map<std::uint64_t, Link> strangers_;     // by key

@@ -22,7 +22,8 @@ void ControlPlane::connect_standby() {
     return;
   }
   Link link;
-  link.stream = Stream::dialed(std::move(*fd), guard_.get(), {"control", std::to_string(rank_), std::to_string(standby_), "", true});
+  link.stream = Stream::dialed(std::move(*fd), guard_.get(),
+                               {"control", std::to_string(rank_), std::to_string(standby_), "", true});
   link.connecting = true;
   link.waits_to_write = true;
   link.since = link.last_sent = Clock::now();
@@ -68,10 +69,11 @@ void ControlPlane::read_stranger(std::uint64_t key) {
   if (state == FrameReader::State::kFrame) {
     const auto hello = decode_control(link.reader.take());
     const security::Introduction* who = link.stream.introduction();
-    const bool proved = guard_ == nullptr || (who != nullptr && hello.ok() && who->purpose == "control" &&
-                                              who->from == std::to_string(hello->rank) && who->to == std::to_string(rank_));
-    const bool ours = proved && hello.ok() && hello->type == ControlType::kHello && hello->job == job_ && hello->rank > 0 &&
-                      hello->rank < size_ && hello->rank != rank_ && !links_.contains(hello->rank);
+    const bool proved =
+        guard_ == nullptr || (who != nullptr && hello.ok() && who->purpose == "control" &&
+                              who->from == std::to_string(hello->rank) && who->to == std::to_string(rank_));
+    const bool ours = proved && hello.ok() && hello->type == ControlType::kHello && hello->job == job_ &&
+                      hello->rank > 0 && hello->rank < size_ && hello->rank != rank_ && !links_.contains(hello->rank);
     if (ours) {
       const int rank = hello->rank;
       link.last_sent = Clock::now();

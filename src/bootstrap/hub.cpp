@@ -78,7 +78,8 @@ void Hub::open(Fault fault, TimePoint now) {
 }
 
 void Hub::report(int from, std::uint32_t inquiry, WaitReport report, TimePoint) {
-  const auto found = std::find_if(inquiries_.begin(), inquiries_.end(), [&](const Inquiry& i) { return i.id == inquiry; });
+  const auto found =
+      std::find_if(inquiries_.begin(), inquiries_.end(), [&](const Inquiry& i) { return i.id == inquiry; });
   if (found == inquiries_.end() || report.comm != found->facts.comm) return;
   found->facts.ranks[static_cast<std::size_t>(from)].report = std::move(report);
 }
@@ -103,7 +104,9 @@ void Hub::witnessed(int rank, TimePoint) {
 }
 
 void Hub::announced(int rank) {
-  if (rank >= 0 && static_cast<std::size_t>(rank) < ranks_.size()) ranks_[static_cast<std::size_t>(rank)].announced = true;
+  if (rank >= 0 && static_cast<std::size_t>(rank) < ranks_.size()) {
+    ranks_[static_cast<std::size_t>(rank)].announced = true;
+  }
 }
 
 TimePoint Hub::death_due(const Rank& rank) const {
@@ -112,7 +115,9 @@ TimePoint Hub::death_due(const Rank& rank) const {
 
 void Hub::announce_deaths(TimePoint now) {
   const auto pending = [](const Rank& r) { return (r.life == Life::kLost || r.life == Life::kDead) && !r.announced; };
-  if (std::none_of(ranks_.begin(), ranks_.end(), [&](const Rank& r) { return pending(r) && now >= death_due(r); })) return;
+  if (std::none_of(ranks_.begin(), ranks_.end(), [&](const Rank& r) { return pending(r) && now >= death_due(r); })) {
+    return;
+  }
   std::vector<int> dead;
   bool all_witnessed = true;
   for (std::size_t i = 0; i < ranks_.size(); ++i) {
@@ -128,7 +133,9 @@ void Hub::announce_deaths(TimePoint now) {
 TimePoint Hub::due(const Inquiry& inquiry) const {
   TimePoint last = inquiry.not_before;
   for (std::size_t i = 0; i < ranks_.size(); ++i) {
-    if (ranks_[i].life == Life::kAlive && !inquiry.facts.ranks[i].report) last = std::max(last, ranks_[i].heard + options_.silence);
+    if (ranks_[i].life == Life::kAlive && !inquiry.facts.ranks[i].report) {
+      last = std::max(last, ranks_[i].heard + options_.silence);
+    }
   }
   return std::min(last, inquiry.due);
 }
@@ -157,7 +164,9 @@ TimePoint Hub::next_deadline() const {
   if (!active_) return next;
   for (const Inquiry& inquiry : inquiries_) next = std::min(next, due(inquiry));
   for (const Rank& rank : ranks_) {
-    if ((rank.life == Life::kLost || rank.life == Life::kDead) && !rank.announced) next = std::min(next, death_due(rank));
+    if ((rank.life == Life::kLost || rank.life == Life::kDead) && !rank.announced) {
+      next = std::min(next, death_due(rank));
+    }
   }
   return next;
 }

@@ -55,14 +55,14 @@ Result<LaunchInfo> read_ranks(const Lookup& lookup, const Names& names) {
   LONGSPAN_ASSIGN(info.local_rank, read(lookup, names.local_rank, 0, 0));
   LONGSPAN_ASSIGN(info.local_size, read(lookup, names.local_size, 1, std::max(1, info.local_rank + 1)));
   if (info.rank >= info.size) {
-    return Status(StatusCode::kInvalidArgument, fmt::format("{}={} with {}={}: expected 0 <= {} < {}", names.rank, info.rank,
-                                                            names.size, info.size, names.rank, names.size));
+    return Status(StatusCode::kInvalidArgument, fmt::format("{}={} with {}={}: expected 0 <= {} < {}", names.rank,
+                                                            info.rank, names.size, info.size, names.rank, names.size));
   }
   if (names.local_size != nullptr && (info.local_rank >= info.local_size || info.local_size > info.size)) {
     return Status(StatusCode::kInvalidArgument,
                   fmt::format("{}={} with {}={} and {}={}: expected {} < {} <= {}", names.local_rank, info.local_rank,
-                              names.local_size, info.local_size, names.size, info.size, names.local_rank, names.local_size,
-                              names.size));
+                              names.local_size, info.local_size, names.size, info.size, names.local_rank,
+                              names.local_size, names.size));
   }
   return info;
 }
@@ -93,10 +93,11 @@ Status meet_on_this_host(LaunchInfo& info, const std::string& job, const char* s
     info.master_address = fmt::format("unix:@longspan-{}-{}", ::getuid(), job);
     return {};
   }
-  return Status(StatusCode::kInvalidArgument,
-                fmt::format("{} gives {} ranks but no address of rank 0: set MASTER_ADDR to its host and MASTER_PORT to a "
-                            "free port there, on all ranks ({})",
-                            info.launcher, info.size, set_with));
+  return Status(
+      StatusCode::kInvalidArgument,
+      fmt::format("{} gives {} ranks but no address of rank 0: set MASTER_ADDR to its host and MASTER_PORT to a "
+                  "free port there, on all ranks ({})",
+                  info.launcher, info.size, set_with));
 }
 
 Result<LaunchInfo> from_torchrun(const Lookup& lookup) {
@@ -106,21 +107,22 @@ Result<LaunchInfo> from_torchrun(const Lookup& lookup) {
   info.agent_store = lookup("TORCHELASTIC_USE_AGENT_STORE") == "True";
   LONGSPAN_TRY(read_master(lookup, info));
   if (elastic) {
-    info.run_id = fmt::format("{}/{}", *lookup("TORCHELASTIC_RUN_ID"), lookup("TORCHELASTIC_RESTART_COUNT").value_or("0"));
+    info.run_id =
+        fmt::format("{}/{}", *lookup("TORCHELASTIC_RUN_ID"), lookup("TORCHELASTIC_RESTART_COUNT").value_or("0"));
   }
   if (info.size > 1 && info.master_address.empty()) {
-    return Status(StatusCode::kInvalidArgument,
-                  fmt::format("WORLD_SIZE={} but MASTER_ADDR is not set: set it to the host of rank 0 (and MASTER_PORT to a "
-                              "free port there) on all ranks",
-                              info.size));
+    return Status(
+        StatusCode::kInvalidArgument,
+        fmt::format("WORLD_SIZE={} but MASTER_ADDR is not set: set it to the host of rank 0 (and MASTER_PORT to a "
+                    "free port there) on all ranks",
+                    info.size));
   }
   return info;
 }
 
 Result<LaunchInfo> from_open_mpi(const Lookup& lookup) {
-  LONGSPAN_ASSIGN(LaunchInfo info,
-                  read_ranks(lookup, {"Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
-                                      "OMPI_COMM_WORLD_LOCAL_SIZE"}));
+  LONGSPAN_ASSIGN(LaunchInfo info, read_ranks(lookup, {"Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
+                                                       "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"}));
   std::string job = lookup("PMIX_NAMESPACE").value_or(lookup("OMPI_MCA_ess_base_jobid").value_or(""));
   if (const auto directory = lookup("PMIX_SERVER_TMPDIR")) job += "-" + std::to_string(port_of(*directory));
   info.run_id = job;
@@ -150,7 +152,8 @@ Result<LaunchInfo> from_pmi(const Lookup& lookup) {
                   read_ranks(lookup, {"MPICH/PMI", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"}));
   LONGSPAN_TRY(read_master(lookup, info));
   // Hydra names no job, but its processes on one host descend from one proxy.
-  LONGSPAN_TRY(meet_on_this_host(info, fmt::format("pid{}", ancestor("hydra_pmi_proxy")), "mpiexec -genv MASTER_ADDR ... -genv MASTER_PORT ..."));
+  LONGSPAN_TRY(meet_on_this_host(info, fmt::format("pid{}", ancestor("hydra_pmi_proxy")),
+                                 "mpiexec -genv MASTER_ADDR ... -genv MASTER_PORT ..."));
   return info;
 }
 
@@ -181,8 +184,8 @@ Result<LaunchInfo> from_slurm(const Lookup& lookup) {
   LONGSPAN_ASSIGN(const int node, read(lookup, "SLURM_NODEID", 0, 0));
   const int local = slurm_local_size(lookup("SLURM_STEP_TASKS_PER_NODE").value_or(""), node);
   if (local > info.local_rank && local <= info.size) info.local_size = local;
-  info.run_id = fmt::format("slurm-{}.{}-{}", lookup("SLURM_JOB_ID").value_or("0"), lookup("SLURM_STEP_ID").value_or("0"),
-                            lookup("SLURM_RESTART_COUNT").value_or("0"));
+  info.run_id = fmt::format("slurm-{}.{}-{}", lookup("SLURM_JOB_ID").value_or("0"),
+                            lookup("SLURM_STEP_ID").value_or("0"), lookup("SLURM_RESTART_COUNT").value_or("0"));
   if (info.local_size < info.size) {
     const auto nodes = lookup("SLURM_STEP_NODELIST");
     info.master_address = first_host(nodes ? *nodes : lookup("SLURM_JOB_NODELIST").value_or(""));

@@ -27,9 +27,10 @@ class KnownPort final : public MeetingPlace {
     const TimePoint until = std::min(deadline, Clock::now() + kStoreProbe);
     auto addresses = resolve(host_, port_, until);
     if (addresses.ok() && find_store(*addresses, until)) return store_->open(deadline);
-    return Status(StatusCode::kResource,
-                  fmt::format("rank 0 cannot listen on MASTER_PORT={}: the port is taken on this host ({}); choose another",
-                              port_, this_host_name()));
+    return Status(
+        StatusCode::kResource,
+        fmt::format("rank 0 cannot listen on MASTER_PORT={}: the port is taken on this host ({}); choose another",
+                    port_, this_host_name()));
   }
 
   Result<std::vector<SocketAddress>> find(TimePoint until) override {
@@ -69,8 +70,12 @@ class UnixSocket final : public MeetingPlace {
  public:
   explicit UnixSocket(std::string name) : name_(std::move(name)) {}
   Result<Fd> open(TimePoint) override { return listen_at(unix_address(name_)); }
-  Result<std::vector<SocketAddress>> find(TimePoint) override { return std::vector<SocketAddress>{unix_address(name_)}; }
-  std::string describe() const override { return fmt::format("the unix socket @{} (set MASTER_ADDR to use another place)", name_); }
+  Result<std::vector<SocketAddress>> find(TimePoint) override {
+    return std::vector<SocketAddress>{unix_address(name_)};
+  }
+  std::string describe() const override {
+    return fmt::format("the unix socket @{} (set MASTER_ADDR to use another place)", name_);
+  }
 
  private:
   std::string name_;
@@ -96,7 +101,9 @@ std::string published_addresses(std::uint16_t port, const std::vector<SocketAddr
   std::vector<std::string> ips;
   const auto add = [&](const SocketAddress& a) {
     const std::string ip = a.ip();
-    if (!ip.empty() && ips.size() < kMaxPublished && std::find(ips.begin(), ips.end(), ip) == ips.end()) ips.push_back(ip);
+    if (!ip.empty() && ips.size() < kMaxPublished && std::find(ips.begin(), ips.end(), ip) == ips.end()) {
+      ips.push_back(ip);
+    }
   };
   for (const SocketAddress& a : first) add(a);
   for (const SocketAddress& a : interface_addresses()) add(a);
@@ -126,12 +133,15 @@ Result<std::vector<SocketAddress>> parse_published(std::string_view text) {
   return found;
 }
 
-Result<std::unique_ptr<MeetingPlace>> meeting_place_of(const LaunchInfo& launch, std::shared_ptr<const security::Guard> guard) {
+Result<std::unique_ptr<MeetingPlace>> meeting_place_of(const LaunchInfo& launch,
+                                                       std::shared_ptr<const security::Guard> guard) {
   const std::string_view address = launch.master_address;
   if (address.empty()) {
     return Status(StatusCode::kInvalidArgument, "MASTER_ADDR is not set: the ranks cannot find rank 0");
   }
-  if (address.starts_with("unix:@")) return std::unique_ptr<MeetingPlace>(std::make_unique<UnixSocket>(std::string(address.substr(6))));
+  if (address.starts_with("unix:@")) {
+    return std::unique_ptr<MeetingPlace>(std::make_unique<UnixSocket>(std::string(address.substr(6))));
+  }
   if (address.starts_with("file://")) return file_place(std::string(address.substr(7)));
   if (address.starts_with("id:")) return unique_id_place(address.substr(3), std::move(guard));
   if (launch.master_port <= 0 || launch.master_port > 65535) {

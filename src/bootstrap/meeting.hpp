@@ -15,8 +15,8 @@ namespace longspan::bootstrap {
 class MeetingPlace {
  public:
   virtual ~MeetingPlace() = default;
-  /// Rank 0, before `open`: where it may listen if the place leaves that to it, and the address that others dial then; "":
-  /// those of its interfaces.
+  /// Rank 0, before `open`: where it may listen if the place leaves that to it, and the address that others dial then;
+  /// "": those of its interfaces.
   void listen_within(PortRange ports, std::string advertise) {
     ports_ = ports;
     advertise_ = std::move(advertise);
@@ -49,7 +49,8 @@ Result<std::unique_ptr<MeetingPlace>> meeting_place_of(const LaunchInfo& launch,
 std::unique_ptr<MeetingPlace> known_port_place(std::string host, std::uint16_t port, std::string run_id);
 std::unique_ptr<MeetingPlace> store_place(std::string host, std::uint16_t port, std::string run_id);
 std::unique_ptr<MeetingPlace> file_place(std::string path);
-Result<std::unique_ptr<MeetingPlace>> unique_id_place(std::string_view hex, std::shared_ptr<const security::Guard> guard);
+Result<std::unique_ptr<MeetingPlace>> unique_id_place(std::string_view hex,
+                                                      std::shared_ptr<const security::Guard> guard);
 
 /// Where this process can be reached at `port`, as text to publish: `first`, then all interfaces.
 std::string published_addresses(std::uint16_t port, const std::vector<SocketAddress>& first);

@@ -49,7 +49,8 @@ class Store final : public MeetingPlace {
       return value.status().with_context(describe());
     }
     if (!*value) {
-      return Status(StatusCode::kTimeout, fmt::format("rank 0 has not published its address in {} under '{}'", describe(), key_));
+      return Status(StatusCode::kTimeout,
+                    fmt::format("rank 0 has not published its address in {} under '{}'", describe(), key_));
     }
     return parse_published(**value);
   }
@@ -59,7 +60,9 @@ class Store final : public MeetingPlace {
     store_.reset();
   }
 
-  std::string describe() const override { return fmt::format("the store at MASTER_ADDR={} MASTER_PORT={}", host_, port_); }
+  std::string describe() const override {
+    return fmt::format("the store at MASTER_ADDR={} MASTER_PORT={}", host_, port_);
+  }
 
  private:
   Status connect(TimePoint until) {

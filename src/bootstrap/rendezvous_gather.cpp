@@ -111,7 +111,8 @@ class Gatherer {
   }
 
   int count_present() const {
-    return 1 + static_cast<int>(std::count_if(ranks_.begin(), ranks_.end(), [](const auto& g) { return g && !g->ended; }));
+    return 1 +
+           static_cast<int>(std::count_if(ranks_.begin(), ranks_.end(), [](const auto& g) { return g && !g->ended; }));
   }
 
   void accept_all() {
@@ -159,11 +160,14 @@ class Gatherer {
       const std::string who = fmt::format("rank {} (host {}, from {})", rank, claim.who.host, claim.from);
       const char* const all = "give the same LONGSPAN_KEY or LONGSPAN_KEY_FILE to all ranks";
       if (request_.guard == nullptr) {
-        return Status(StatusCode::kMismatch, fmt::format("{} has the job's key and rank 0 (host {}) has none: {}, or to none", who, request_.host, all));
+        return Status(
+            StatusCode::kMismatch,
+            fmt::format("{} has the job's key and rank 0 (host {}) has none: {}, or to none", who, request_.host, all));
       }
       const bool keyless = claim.who.purpose == kKeylessPurpose;
-      return Status(StatusCode::kMismatch, keyless ? fmt::format("rank 0 requires LONGSPAN_KEY and {} has none: {}", who, all)
-                                                   : fmt::format("the key of {} differs from rank 0's: {}", who, all));
+      return Status(StatusCode::kMismatch,
+                    keyless ? fmt::format("rank 0 requires LONGSPAN_KEY and {} has none: {}", who, all)
+                            : fmt::format("the key of {} differs from rank 0's: {}", who, all));
     }
     return {};
   }
@@ -222,12 +226,14 @@ class Gatherer {
   }
 
   Status check(const Hello& hello, std::uint16_t version, const Guest& guest) const {
-    const auto who = fmt::format("rank {} (host {}, process {}, from {})", hello.rank, hello.host, hello.pid, guest.from);
+    const auto who =
+        fmt::format("rank {} (host {}, process {}, from {})", hello.rank, hello.host, hello.pid, guest.from);
     if (version != kProtocolVersion) {
-      return Status(StatusCode::kMismatch,
-                    fmt::format("rank {} (from {}) speaks version {} of longspan's protocol, rank 0 version {}: install the "
-                                "same longspan everywhere",
-                                hello.rank, guest.from, version, kProtocolVersion));
+      return Status(
+          StatusCode::kMismatch,
+          fmt::format("rank {} (from {}) speaks version {} of longspan's protocol, rank 0 version {}: install the "
+                      "same longspan everywhere",
+                      hello.rank, guest.from, version, kProtocolVersion));
     }
     if (hello.size != size_) {
       return Status(StatusCode::kMismatch,
@@ -241,8 +247,9 @@ class Gatherer {
     const auto& present = ranks_[static_cast<std::size_t>(hello.rank)];
     if (present && present->hello->nonce != hello.nonce) {
       const Hello& first = *present->hello;
-      return Status(StatusCode::kMismatch,
-                    twice(hello.rank, fmt::format("{}, process {}, from {}", first.host, first.pid, present->from), who));
+      return Status(
+          StatusCode::kMismatch,
+          twice(hello.rank, fmt::format("{}, process {}, from {}", first.host, first.pid, present->from), who));
     }
     return {};
   }
@@ -280,9 +287,10 @@ class Gatherer {
 
   Status missing() const {
     const double waited = std::chrono::duration<double>(Clock::now() - start_).count();
-    std::string text = fmt::format("rendezvous at {}: {}, after {:.1f} s; start the missing ranks with this address, and see "
-                                   "that their hosts reach it",
-                                   place_.describe(), who_came(), waited);
+    std::string text = fmt::format(
+        "rendezvous at {}: {}, after {:.1f} s; start the missing ranks with this address, and see "
+        "that their hosts reach it",
+        place_.describe(), who_came(), waited);
     if (dropped_ > 0) text += fmt::format(" ({} connections were not ours; the last: {})", dropped_, last_dropped_);
     return Status(StatusCode::kTimeout, std::move(text));
   }
@@ -300,7 +308,8 @@ class Gatherer {
     return r;
   }
 
-  /// The first rank on another host, so that one machine's end takes only one of the two; and one that others can reach.
+  /// The first rank on another host, so that one machine's end takes only one of the two; and one that others can
+  /// reach.
   void choose_standby(Rendezvous& r) const {
     if (size_ <= 2) return;
     const auto score = [&](int rank) {
@@ -339,7 +348,9 @@ class Gatherer {
         if (!guest->writer.empty()) polls.push_back({guest->stream.fd(), POLLOUT, 0});
       }
       if (polls.empty()) return {};
-      if (Clock::now() >= until) return Status(StatusCode::kTimeout, "rank 0's answer could not be sent to all ranks in time");
+      if (Clock::now() >= until) {
+        return Status(StatusCode::kTimeout, "rank 0's answer could not be sent to all ranks in time");
+      }
       ::poll(polls.data(), polls.size(), poll_timeout_ms(Clock::now(), until));
     }
   }

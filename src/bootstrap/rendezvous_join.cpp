@@ -47,10 +47,11 @@ class Joiner {
       pause = std::min(pause * 2, kLongestPause);
       patience = std::min(patience * 2, kLongestTry);
     }
-    return Status(StatusCode::kTimeout,
-                  fmt::format("rank {} (host {}) did not reach rank 0 at {} within {:.1f} s: {}; is rank 0 running there, "
-                              "and is the port open?",
-                              hello_.rank, hello_.host, place_.describe(), seconds_since_start(), last_problem_));
+    return Status(
+        StatusCode::kTimeout,
+        fmt::format("rank {} (host {}) did not reach rank 0 at {} within {:.1f} s: {}; is rank 0 running there, "
+                    "and is the port open?",
+                    hello_.rank, hello_.host, place_.describe(), seconds_since_start(), last_problem_));
   }
 
  private:
@@ -90,9 +91,10 @@ class Joiner {
     if (key_problem_since_ == TimePoint::max()) key_problem_since_ = now;
     if (keyless_refused_) introduce_without_key(address);
     if (now - key_problem_since_ < kKeyPatience && now < request_.deadline) return {};
-    return Status(StatusCode::kMismatch,
-                  fmt::format("rank {} (host {}): {} (at {}); give the same LONGSPAN_KEY or LONGSPAN_KEY_FILE to all ranks",
-                              hello_.rank, hello_.host, key_problem_, place_.describe()));
+    return Status(
+        StatusCode::kMismatch,
+        fmt::format("rank {} (host {}): {} (at {}); give the same LONGSPAN_KEY or LONGSPAN_KEY_FILE to all ranks",
+                    hello_.rank, hello_.host, key_problem_, place_.describe()));
   }
 
   /// So that rank 0 can tell the others who has no key. Its answer says nothing new.
@@ -121,8 +123,9 @@ class Joiner {
     key_problem_.clear();
     if (const Status sent = send_all(stream, encode(hello_), until); !sent.ok()) {
       note_key_problem(stream);
-      last_problem_ = fmt::format("{}: what listens there did not answer as a rank 0 of longspan does ({})", address.to_string(),
-                                  sent.code() == StatusCode::kTimeout ? "no answer" : sent.message());
+      last_problem_ =
+          fmt::format("{}: what listens there did not answer as a rank 0 of longspan does ({})", address.to_string(),
+                      sent.code() == StatusCode::kTimeout ? "no answer" : sent.message());
       return false;
     }
     reader_ = FrameReader(kMaxContext);

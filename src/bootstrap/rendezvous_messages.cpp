@@ -23,7 +23,8 @@ std::string name_of_run(std::string_view run_id) {
 }  // namespace
 
 security::Introduction introduction_to_rank_0(const Hello& hello, bool keyless) {
-  return {keyless ? kKeylessPurpose : kRendezvousPurpose, std::to_string(hello.rank), name_of_run(hello.run_id), hello.host, true};
+  return {keyless ? kKeylessPurpose : kRendezvousPurpose, std::to_string(hello.rank), name_of_run(hello.run_id),
+          hello.host, true};
 }
 
 int claimed_rank(const security::Introduction& introduction, const std::string& run_id, int size) {

@@ -24,9 +24,9 @@ class Inquest {
 
   Verdict decide() const {
     using Rule = std::optional<Verdict> (Inquest::*)() const;
-    for (const Rule rule : {&Inquest::gone, &Inquest::aborted, &Inquest::mismatch, &Inquest::own_error, &Inquest::silent,
-                            &Inquest::broken_link, &Inquest::not_entered, &Inquest::silent_bystander,
-                            &Inquest::chain_of_waits}) {
+    for (const Rule rule :
+         {&Inquest::gone, &Inquest::aborted, &Inquest::mismatch, &Inquest::own_error, &Inquest::silent,
+          &Inquest::broken_link, &Inquest::not_entered, &Inquest::silent_bystander, &Inquest::chain_of_waits}) {
       if (auto verdict = (this->*rule)()) return *verdict;
     }
     const Fault& first = case_.faults.front();
@@ -93,7 +93,8 @@ class Inquest {
   }
 
   const Fault* first_with(StatusCode code) const {
-    const auto found = std::find_if(case_.faults.begin(), case_.faults.end(), [&](const Fault& f) { return f.code == code; });
+    const auto found =
+        std::find_if(case_.faults.begin(), case_.faults.end(), [&](const Fault& f) { return f.code == code; });
     return found == case_.faults.end() ? nullptr : &*found;
   }
 
@@ -130,7 +131,8 @@ class Inquest {
       return f ? std::optional(make(f->blamed >= 0 ? f->blamed : f->reporter, f->code, f->text)) : std::nullopt;
     }
     std::sort(groups.begin(), groups.end(), [](const auto& a, const auto& b) {
-      return a.second.size() != b.second.size() ? a.second.size() > b.second.size() : a.second.front() < b.second.front();
+      return a.second.size() != b.second.size() ? a.second.size() > b.second.size()
+                                                : a.second.front() < b.second.front();
     });
     const auto& [meant, many] = groups[0];
     const auto& [other, few] = groups[1];
@@ -139,16 +141,19 @@ class Inquest {
                              : groups.size() == 2 ? fmt::format("the other {} ranks", many.size())
                                                   : fmt::format("{} ranks", many.size());
     const bool other_kind = other.kind != meant.kind;
-    std::string text = other_kind ? fmt::format("collective #{}: {} called {}, {} {}", *seq_, names(few), theirs, rest, ours)
-                                  : fmt::format("{} called {} #{} with {}, {} with {}", names(few), name_of(meant.kind), *seq_,
-                                                theirs, rest, ours);
+    std::string text = other_kind
+                           ? fmt::format("collective #{}: {} called {}, {} {}", *seq_, names(few), theirs, rest, ours)
+                           : fmt::format("{} called {} #{} with {}, {} with {}", names(few), name_of(meant.kind), *seq_,
+                                         theirs, rest, ours);
     if (groups.size() > 2) text += fmt::format("; {} different calls in all", groups.size());
     return make(few.front(), StatusCode::kMismatch, std::move(text));
   }
 
   std::optional<Verdict> own_error() const {
     for (const Fault& f : case_.faults) {
-      if (f.code == StatusCode::kTimeout || f.code == StatusCode::kPeerLost || f.code == StatusCode::kMismatch) continue;
+      if (f.code == StatusCode::kTimeout || f.code == StatusCode::kPeerLost || f.code == StatusCode::kMismatch) {
+        continue;
+      }
       return make(f.reporter, f.code, f.text);
     }
     return std::nullopt;
@@ -172,10 +177,11 @@ class Inquest {
   bool mute(int rank) const { return state(rank).life == Life::kAlive && !state(rank).report; }
 
   Verdict does_not_answer(int rank) const {
-    return make(rank, StatusCode::kTimeout,
-                fmt::format("{} does not answer and is silent since {:.1f} s: it is stopped, overloaded, or cut off from the "
-                            "network; {} cannot finish",
-                            name(rank), state(rank).silent_seconds, operation()));
+    return make(
+        rank, StatusCode::kTimeout,
+        fmt::format("{} does not answer and is silent since {:.1f} s: it is stopped, overloaded, or cut off from the "
+                    "network; {} cannot finish",
+                    name(rank), state(rank).silent_seconds, operation()));
   }
 
   std::optional<Verdict> broken_link() const {
@@ -224,10 +230,11 @@ class Inquest {
       at = next;
     }
     if (chain.empty()) return std::nullopt;
-    return make(root, StatusCode::kTimeout,
-                fmt::format("{} did not finish in time though all ranks are in it: {}; a link may be slower than planned, or "
-                            "the deadline too short",
-                            operation(), chain));
+    return make(
+        root, StatusCode::kTimeout,
+        fmt::format("{} did not finish in time though all ranks are in it: {}; a link may be slower than planned, or "
+                    "the deadline too short",
+                    operation(), chain));
   }
 
   const Case& case_;
@@ -239,7 +246,8 @@ class Inquest {
 
 Verdict find_root_cause(const Case& c) { return Inquest(c).decide(); }
 
-Verdict death_verdict(const std::vector<int>& ranks, bool witnessed, const std::function<std::string(int rank)>& describe) {
+Verdict death_verdict(const std::vector<int>& ranks, bool witnessed,
+                      const std::function<std::string(int rank)>& describe) {
   std::string who;
   for (std::size_t i = 0; i < ranks.size() && i < kNamedAtMost; ++i) {
     who += fmt::format("{}{}", i == 0 ? "" : i + 1 == ranks.size() ? " and " : ", ",

@@ -38,6 +38,7 @@ struct Case {
 Verdict find_root_cause(const Case& c);
 
 /// "rank 2 (host eu-2, region eu) died ...": the verdict on ranks whose connections ended without a goodbye.
-Verdict death_verdict(const std::vector<int>& ranks, bool witnessed, const std::function<std::string(int rank)>& describe);
+Verdict death_verdict(const std::vector<int>& ranks, bool witnessed,
+                      const std::function<std::string(int rank)>& describe);
 
 }  // namespace longspan::bootstrap

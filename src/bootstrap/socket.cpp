@@ -82,15 +82,17 @@ Result<PortRange> parse_port_range(std::string_view text) {
     if (one) range.last = range.first;
     if (range.first <= range.last) return range;
   }
-  return Status(StatusCode::kInvalidArgument, fmt::format("found '{}', expected a port or a range of ports, e.g. 20000-20100", text));
+  return Status(StatusCode::kInvalidArgument,
+                fmt::format("found '{}', expected a port or a range of ports, e.g. 20000-20100", text));
 }
 
 Result<Fd> listen_on_port_of(PortRange ports) {
   Result<Fd> listener = listen_everywhere(ports);
   if (listener.ok() || ports.first == 0 || listener.status().code() != StatusCode::kResource) return listener;
-  return Status(StatusCode::kResource, fmt::format("LONGSPAN_PORT_RANGE: all ports from {} to {} are taken on this host ({}); each rank "
-                                                   "needs three, ask for more",
-                                                   ports.first, ports.last, this_host_name()));
+  return Status(StatusCode::kResource,
+                fmt::format("LONGSPAN_PORT_RANGE: all ports from {} to {} are taken on this host ({}); each rank "
+                            "needs three, ask for more",
+                            ports.first, ports.last, this_host_name()));
 }
 
 Result<Fd> connect_to(const SocketAddress& to, TimePoint deadline) {

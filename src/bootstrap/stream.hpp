@@ -11,8 +11,8 @@
 
 namespace longspan::bootstrap {
 
-/// A connected socket of the bootstrap. In a job with a key both sides prove it before anything else, and all is sealed;
-/// the handshake goes on inside of `send` and `receive`, so that who uses a stream need not know of it.
+/// A connected socket of the bootstrap. In a job with a key both sides prove it before anything else, and all is
+/// sealed; the handshake goes on inside of `send` and `receive`, so that who uses a stream need not know of it.
 class Stream {
  public:
   Stream() noexcept = default;
@@ -44,7 +44,9 @@ class Stream {
   short wait_to_send() const noexcept;
 
   /// Why the proof failed; kNone: it did not.
-  security::Failure failure() const noexcept { return session_ == nullptr ? security::Failure::kNone : session_->failure(); }
+  security::Failure failure() const noexcept {
+    return session_ == nullptr ? security::Failure::kNone : session_->failure();
+  }
   /// What the dialer said of itself: proved, if nothing failed. nullptr: nothing, or there is no key.
   const security::Introduction* introduction() const noexcept {
     return session_ == nullptr || !session_->introduction() ? nullptr : &*session_->introduction();

@@ -108,7 +108,8 @@ class Directory {
 
 class ByUniqueId final : public MeetingPlace {
  public:
-  ByUniqueId(IdContents id, std::shared_ptr<const security::Guard> guard) : id_(std::move(id)), guard_(std::move(guard)) {}
+  ByUniqueId(IdContents id, std::shared_ptr<const security::Guard> guard)
+      : id_(std::move(id)), guard_(std::move(guard)) {}
 
   Result<Fd> open(TimePoint deadline) override {
     Status last = connect(std::min(deadline, Clock::now() + kTry));
@@ -165,8 +166,9 @@ class ByUniqueId final : public MeetingPlace {
       const FrameReader::State state = reader.read(link_);
       if (state == FrameReader::State::kFrame) break;
       if (state != FrameReader::State::kNeedMore) {
-        return Status(StatusCode::kPeerLost, "what listens at the address of the unique id does not know it; is it of an "
-                                             "earlier run?");
+        return Status(StatusCode::kPeerLost,
+                      "what listens at the address of the unique id does not know it; is it of an "
+                      "earlier run?");
       }
       if (!wait_ready(link_.fd(), POLLIN, until)) {
         return Status(StatusCode::kTimeout, "the process that made the unique id does not answer");
@@ -174,7 +176,8 @@ class ByUniqueId final : public MeetingPlace {
     }
     const Frame frame = reader.take();
     if (frame.type == static_cast<std::uint16_t>(RendezvousMessage::kKeyNeeded)) {
-      return Status(StatusCode::kMismatch, "the process that made the unique id has the job's key (LONGSPAN_KEY), this rank has none");
+      return Status(StatusCode::kMismatch,
+                    "the process that made the unique id has the job's key (LONGSPAN_KEY), this rank has none");
     }
     Reader r(frame.body);
     const bool fits = r.u64() == id_.nonce && frame.type == static_cast<std::uint16_t>(DirectoryMessage::kHere);
@@ -255,7 +258,8 @@ Result<LaunchInfo> launch_info_for(const UniqueId& id, int rank, int size) {
   return info;
 }
 
-Result<std::unique_ptr<MeetingPlace>> unique_id_place(std::string_view hex, std::shared_ptr<const security::Guard> guard) {
+Result<std::unique_ptr<MeetingPlace>> unique_id_place(std::string_view hex,
+                                                      std::shared_ptr<const security::Guard> guard) {
   UniqueId id;
   const Status malformed(StatusCode::kInvalidArgument, "a unique id has 256 hexadecimal digits");
   if (hex.size() != 2 * UniqueId::kBytes) return malformed;

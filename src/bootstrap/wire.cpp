@@ -93,7 +93,9 @@ FrameReader::State FrameReader::read(Stream& stream) {
       return State::kClosed;
     }
     have_ += static_cast<std::size_t>(got);
-    if (!in_body_ && have_ >= sizeof kMagic && std::memcmp(header_, kMagic, sizeof kMagic) != 0) return State::kMalformed;
+    if (!in_body_ && have_ >= sizeof kMagic && std::memcmp(header_, kMagic, sizeof kMagic) != 0) {
+      return State::kMalformed;
+    }
     if (!in_body_ && have_ == kFrameHeaderBytes && parse_header() == State::kMalformed) return State::kMalformed;
   }
 }

@@ -35,7 +35,9 @@ std::optional<Introduction> parse_introduction(std::string_view bytes) {
   for (std::string_view& field : fields) {
     const std::size_t end = std::min(bytes.find(' '), bytes.size());
     field = bytes.substr(0, end);
-    if (field.empty() || field.size() > kMaxField || !std::all_of(field.begin(), field.end(), is_plain)) return std::nullopt;
+    if (field.empty() || field.size() > kMaxField || !std::all_of(field.begin(), field.end(), is_plain)) {
+      return std::nullopt;
+    }
     const bool last = &field == &fields.back();
     if (last != (end == bytes.size())) return std::nullopt;
     bytes.remove_prefix(std::min(end + 1, bytes.size()));

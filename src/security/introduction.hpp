@@ -7,9 +7,9 @@
 
 namespace longspan::security {
 
-/// Who dials whom, and what for. It travels in the clear in the first bytes of a handshake (TLS calls it the identity of
-/// the key), and is proved together with the key: nobody can change it, replay it to another rank, or reflect it to the
-/// rank that it came from. Until the proof is complete it is a claim, good for messages only.
+/// Who dials whom, and what for. It travels in the clear in the first bytes of a handshake (TLS calls it the identity
+/// of the key), and is proved together with the key: nobody can change it, replay it to another rank, or reflect it to
+/// the rank that it came from. Until the proof is complete it is a claim, good for messages only.
 struct Introduction {
   std::string purpose;  ///< "rendezvous", "control", "data", "id"
   std::string from;     ///< who dials: a rank, a peer

@@ -66,6 +66,8 @@ Result<std::string> load_secret(const std::optional<std::string>& key, const std
   return secret;
 }
 
-Result<std::string> secret_from_environment() { return load_secret(env::get("LONGSPAN_KEY"), env::get("LONGSPAN_KEY_FILE")); }
+Result<std::string> secret_from_environment() {
+  return load_secret(env::get("LONGSPAN_KEY"), env::get("LONGSPAN_KEY_FILE"));
+}
 
 }  // namespace longspan::security

@@ -56,7 +56,8 @@ class Session {
   /// The dialer's: proved once `done`, a claim before (and where the keys differ); nullopt: it made none.
   virtual const std::optional<Introduction>& introduction() const noexcept = 0;
 
-  // After the handshake of a sealed session. Writing what was blocked must go on with the same bytes, maybe more of them.
+  // After the handshake of a sealed session. Writing what was blocked must go on with the same bytes, maybe more of
+  // them.
   virtual Moved write(std::span<const iovec> vectors) = 0;
   virtual Moved read(std::span<const iovec> vectors) = 0;
   /// Decrypted bytes wait for read(), of which the socket says nothing.
@@ -66,8 +67,8 @@ class Session {
 /// Holds the job's key and opens sessions with it. Shared by all that make connections; its sessions keep it alive.
 class Guard {
  public:
-  /// How much one session encrypts before it takes new keys. AES-GCM bears 2^24.5 records (RFC 8446, 5.5), which is 380 GB
-  /// of full ones; ours are not always full.
+  /// How much one session encrypts before it takes new keys. AES-GCM bears 2^24.5 records (RFC 8446, 5.5), which is 380
+  /// GB of full ones; ours are not always full.
   static constexpr std::uint64_t kRekeyAfter = std::uint64_t{1} << 34;
 
   /// nullptr for an empty secret: there is no key and connections are open. kUnsupported: built without TLS.

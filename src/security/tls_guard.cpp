@@ -18,7 +18,8 @@ bool has_aes_instructions() {
 #endif
 }
 
-int offer_key(SSL* ssl, const EVP_MD* /*hash*/, const unsigned char** identity, std::size_t* length, SSL_SESSION** session) {
+int offer_key(SSL* ssl, const EVP_MD* /*hash*/, const unsigned char** identity, std::size_t* length,
+              SSL_SESSION** session) {
   *session = TlsSession::of(ssl).offered(identity, length);
   return *session != nullptr ? 1 : 0;
 }
@@ -40,11 +41,11 @@ Context make_context() {
   SSL_CTX* raw = context.get();
   if (raw == nullptr) return context;
   const bool aes = has_aes_instructions();
-  const bool fine =
-      SSL_CTX_set_min_proto_version(raw, TLS1_3_VERSION) == 1 && SSL_CTX_set_max_proto_version(raw, TLS1_3_VERSION) == 1 &&
-      SSL_CTX_set_ciphersuites(raw, aes ? "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256"
-                                        : "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256") == 1 &&
-      SSL_CTX_set1_groups_list(raw, "X25519:P-256") == 1 && SSL_CTX_set_num_tickets(raw, 0) == 1;
+  const bool fine = SSL_CTX_set_min_proto_version(raw, TLS1_3_VERSION) == 1 &&
+                    SSL_CTX_set_max_proto_version(raw, TLS1_3_VERSION) == 1 &&
+                    SSL_CTX_set_ciphersuites(raw, aes ? "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256"
+                                                      : "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256") == 1 &&
+                    SSL_CTX_set1_groups_list(raw, "X25519:P-256") == 1 && SSL_CTX_set_num_tickets(raw, 0) == 1;
   if (!fine) return nullptr;
   SSL_CTX_set_session_cache_mode(raw, SSL_SESS_CACHE_OFF);
   // The end of a stream is what our own goodbye says it is.
@@ -97,7 +98,8 @@ std::string hmac(std::string_view key, std::string_view message) {
 std::shared_ptr<const Guard> make_guard(std::string_view secret, std::string_view label, std::uint64_t rekey_after) {
   Context context = make_context();
   if (context == nullptr) return nullptr;
-  return std::make_shared<TlsGuard>(std::move(context), derive_key(secret, "longspan", label), rekey_after, secret.empty());
+  return std::make_shared<TlsGuard>(std::move(context), derive_key(secret, "longspan", label), rekey_after,
+                                    secret.empty());
 }
 
 }  // namespace
@@ -112,7 +114,9 @@ std::string derive_key(std::string_view secret, std::string_view salt, std::stri
 Result<std::shared_ptr<const Guard>> Guard::open(std::string_view secret, std::uint64_t rekey_after) {
   if (secret.empty()) return std::shared_ptr<const Guard>();
   auto guard = make_guard(secret, "longspan job key, TLS 1.3 PSK, version 1", rekey_after);
-  if (guard == nullptr) return Status(StatusCode::kSystem, "OpenSSL cannot set up TLS 1.3; is it disabled by a policy of this system?");
+  if (guard == nullptr) {
+    return Status(StatusCode::kSystem, "OpenSSL cannot set up TLS 1.3; is it disabled by a policy of this system?");
+  }
   return guard;
 }
 

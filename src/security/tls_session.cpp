@@ -29,7 +29,8 @@ const BIO_METHOD* socket_method() {
     BIO_METHOD* made = BIO_meth_new(BIO_TYPE_SOCKET, "longspan socket");
     const BIO_METHOD* base = BIO_s_socket();
     BIO_meth_set_read(made, [](BIO* bio, char* to, int bytes) { return session_of(bio).bio_read(bio, to, bytes); });
-    BIO_meth_set_write(made, [](BIO* bio, const char* from, int bytes) { return session_of(bio).bio_write(bio, from, bytes); });
+    BIO_meth_set_write(
+        made, [](BIO* bio, const char* from, int bytes) { return session_of(bio).bio_write(bio, from, bytes); });
     BIO_meth_set_ctrl(made, BIO_meth_get_ctrl(base));
     BIO_meth_set_create(made, BIO_meth_get_create(base));
     BIO_meth_set_destroy(made, BIO_meth_get_destroy(base));
@@ -54,7 +55,8 @@ TlsSession::TlsSession(SSL_CTX* context, int fd, Role role, const Psk& psk, std:
   SSL_set_app_data(ssl_.get(), this);
   if (role == Role::kDials) {
     SSL_set_connect_state(ssl_.get());
-    SSL_set_verify(ssl_.get(), SSL_VERIFY_PEER, nullptr);  // no certificate is good enough: nobody is trusted to sign one
+    SSL_set_verify(ssl_.get(), SSL_VERIFY_PEER,
+                   nullptr);  // no certificate is good enough: nobody is trusted to sign one
   } else {
     SSL_set_accept_state(ssl_.get());
   }
@@ -241,7 +243,8 @@ Moved TlsSession::read(std::span<const iovec> vectors) {
     for (std::size_t have = 0; have < vector.iov_len;) {
       ERR_clear_error();
       std::size_t got = 0;
-      const int returned = SSL_read_ex(ssl_.get(), static_cast<std::byte*>(vector.iov_base) + have, vector.iov_len - have, &got);
+      const int returned =
+          SSL_read_ex(ssl_.get(), static_cast<std::byte*>(vector.iov_base) + have, vector.iov_len - have, &got);
       if (returned == 1) {
         have += got;
         total += got;

@@ -24,7 +24,9 @@ TEST_CASE("recursive takes the steps and sends the bytes that its README says") 
   const Cluster eleven = one_region(11, 4);
   CHECK(rounds_of(recursive.stages(allreduce, eleven, "halving")) == 8);
   double most = 0;
-  for (const Schedule& s : build_all(recursive, allreduce, eleven, "halving")) most = std::max(most, traffic_of(s).sent);
+  for (const Schedule& s : build_all(recursive, allreduce, eleven, "halving")) {
+    most = std::max(most, traffic_of(s).sent);
+  }
   CHECK(most == Approx(2.0 * 7 / 8 + 1));
 
   for (const int n : {2, 5, 8, 13}) {

@@ -22,7 +22,9 @@ namespace {
 template <std::size_t N>
 std::array<unsigned char, N> random_bytes() {
   std::array<unsigned char, N> bytes{};
-  for (unsigned char& byte : bytes) byte = *rc::gen::element<unsigned char>(0, 0, 1, 127, 254, 255, *rc::gen::arbitrary<unsigned char>());
+  for (unsigned char& byte : bytes) {
+    byte = *rc::gen::element<unsigned char>(0, 0, 1, 127, 254, 255, *rc::gen::arbitrary<unsigned char>());
+  }
   return bytes;
 }
 
@@ -79,7 +81,8 @@ TEST_CASE("Any address is read as it is written", "[sockets]") {
     RC_ASSERT(make_address(address.ip(), address.port()).value() == address);
   }));
   CHECK(rc::check("what is read at all is written so that it is read as the same", [] {
-    const auto piece = rc::gen::element<std::string>("1", "ff", "10.0.0.1", ".", ":", "::", "[", "]", "[::1]", ":80", "%lo", std::string(1, '\0'), "x");
+    const auto piece = rc::gen::element<std::string>("1", "ff", "10.0.0.1", ".", ":", "::", "[", "]", "[::1]", ":80",
+                                                     "%lo", std::string(1, '\0'), "x");
     std::string text;
     for (const std::string& part : *rc::gen::container<std::vector<std::string>>(piece)) text += part;
     const Result<SocketAddress> read = parse_address(text);
@@ -100,8 +103,9 @@ TEST_CASE("Addresses look as people write them", "[sockets]") {
 }
 
 TEST_CASE("What is no address is an error that shows it", "[sockets]") {
-  for (const std::string_view text : {"", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1: 1", "host:1",
-                                      "[::1:5", "::1:5", "[127.0.0.1]:5", ":5", "[]:5", "127.1:5", "1.2.3.4%lo:5", "[fe80::1%]:5", "[::1]5"}) {
+  for (const std::string_view text :
+       {"", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1: 1", "host:1",
+        "[::1:5", "::1:5", "[127.0.0.1]:5", ":5", "[]:5", "127.1:5", "1.2.3.4%lo:5", "[fe80::1%]:5", "[::1]5"}) {
     CAPTURE(text);
     const Status status = parse_address(text).status();
     CHECK(status.code() == StatusCode::kInvalidArgument);
