@@ -24,8 +24,10 @@ enum class Collective : std::uint8_t {
 };
 inline constexpr int kCollectiveCount = 9;
 
-LONGSPAN_API std::string_view name_of(Collective collective) noexcept;  ///< "allreduce", "allgather", "reduce_scatter", ...
-LONGSPAN_API std::optional<Collective> parse_collective(std::string_view name) noexcept;  ///< also accepts "all_reduce" and "all-reduce"
+/// "allreduce", "allgather", "reduce_scatter", ...
+LONGSPAN_API std::string_view name_of(Collective collective) noexcept;
+/// Also accepts "all_reduce" and "all-reduce".
+LONGSPAN_API std::optional<Collective> parse_collective(std::string_view name) noexcept;
 
 /// What planning knows of a collective besides its size.
 struct CollectiveShape {

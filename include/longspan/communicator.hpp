@@ -21,10 +21,10 @@ namespace runtime {
 class CommunicatorImpl;
 }
 
-/// Where an operation is ordered. nullptr is the host: it starts at once. A CUstream (cudaStream_t): it starts when what is
-/// before it in the stream is done, and what comes after it there waits for the result; the blocking forms then return
-/// as soon as it has its place in the stream, and a failure is in `Communicator::error` (the stream goes on all the same).
-/// Collectives only; a stream that captures a graph is refused.
+/// Where an operation is ordered. nullptr is the host: it starts at once. A CUstream (cudaStream_t): it starts when
+/// what is before it in the stream is done, and what comes after it there waits for the result; the blocking forms then
+/// return as soon as it has its place in the stream, and a failure is in `Communicator::error` (the stream goes on all
+/// the same). Collectives only; a stream that captures a graph is refused.
 ///
 /// Buffers of collectives may be device memory (CUDA), each side of each rank as it likes, with or without a stream.
 using Stream = void*;
@@ -49,8 +49,8 @@ struct CollectiveCall {
   int root = 0;
   Stream stream = nullptr;
   std::chrono::nanoseconds timeout{0};  ///< of this call alone; 0: as `Communicator::set_timeout` or Options say
-  /// The caller waits for it at once, and so drives it: no other thread is woken for it. Where it does not after all, it is
-  /// driven some milliseconds later.
+  /// The caller waits for it at once, and so drives it: no other thread is woken for it. Where it does not after all,
+  /// it is driven some milliseconds later.
   bool awaited = false;
 };
 
@@ -90,7 +90,8 @@ struct LinkStats {
 ///     auto comm = longspan::Communicator::create();
 ///     if (!comm.ok()) die(comm.status().to_string());
 ///     std::vector<float> x(1 << 20, 1.0f);
-///     auto status = comm->all_reduce(x.data(), x.data(), x.size(), longspan::DataType::kFloat32, longspan::ReduceOp::kSum);
+///     auto status = comm->all_reduce(x.data(), x.data(), x.size(), longspan::DataType::kFloat32,
+///                                    longspan::ReduceOp::kSum);
 class LONGSPAN_API Communicator {
  public:
   /// All ranks of the job, as the launcher's environment says (torchrun, Open MPI, MPICH, Slurm). Collective, blocking.
@@ -104,8 +105,9 @@ class LONGSPAN_API Communicator {
   Communicator& operator=(Communicator&&) noexcept;
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
-  /// Sends the rest of what finished calls owe other regions (up to their deadlines), and says goodbye to the peers; calls
-  /// that still run are aborted. A process that ends without it may leave the others without its part of a result.
+  /// Sends the rest of what finished calls owe other regions (up to their deadlines), and says goodbye to the peers;
+  /// calls that still run are aborted. A process that ends without it may leave the others without its part of a
+  /// result.
   ~Communicator();
 
   int rank() const noexcept;
@@ -121,34 +123,40 @@ class LONGSPAN_API Communicator {
   // Blocking forms: `start` and `wait`. Counts are elements; in == out (or the in-place layout of NCCL) is fine.
   Status all_reduce(const void* in, void* out, std::size_t count, DataType type, ReduceOp op, Stream stream = nullptr);
   Status all_gather(const void* in, void* out, std::size_t count, DataType type, Stream stream = nullptr);
-  Status reduce_scatter(const void* in, void* out, std::size_t count, DataType type, ReduceOp op, Stream stream = nullptr);
+  Status reduce_scatter(const void* in, void* out, std::size_t count, DataType type, ReduceOp op,
+                        Stream stream = nullptr);
   Status broadcast(const void* in, void* out, std::size_t count, DataType type, int root, Stream stream = nullptr);
-  Status reduce(const void* in, void* out, std::size_t count, DataType type, ReduceOp op, int root, Stream stream = nullptr);
+  Status reduce(const void* in, void* out, std::size_t count, DataType type, ReduceOp op, int root,
+                Stream stream = nullptr);
   Status gather(const void* in, void* out, std::size_t count, DataType type, int root, Stream stream = nullptr);
   Status scatter(const void* in, void* out, std::size_t count, DataType type, int root, Stream stream = nullptr);
   Status all_to_all(const void* in, void* out, std::size_t count, DataType type, Stream stream = nullptr);
   Status barrier(Stream stream = nullptr);
   // Variable counts, as in MPI: `counts` (elements) and `offsets` (empty: packed) per rank.
-  Status all_gather_v(const void* in, void* out, std::span<const std::size_t> counts, std::span<const std::size_t> offsets, DataType type);
+  Status all_gather_v(const void* in, void* out, std::span<const std::size_t> counts,
+                      std::span<const std::size_t> offsets, DataType type);
   Status reduce_scatter_v(const void* in, void* out, std::span<const std::size_t> counts, DataType type, ReduceOp op);
   Status gather_v(const void* in, std::size_t count, void* out, std::span<const std::size_t> counts,
                   std::span<const std::size_t> offsets, DataType type, int root);
   Status scatter_v(const void* in, std::span<const std::size_t> counts, std::span<const std::size_t> offsets, void* out,
                    std::size_t count, DataType type, int root);
-  Status all_to_all_v(const void* in, std::span<const std::size_t> in_counts, std::span<const std::size_t> in_offsets, void* out,
-                      std::span<const std::size_t> out_counts, std::span<const std::size_t> out_offsets, DataType type);
-  Work all_reduce_async(const void* in, void* out, std::size_t count, DataType type, ReduceOp op, Stream stream = nullptr);
+  Status all_to_all_v(const void* in, std::span<const std::size_t> in_counts, std::span<const std::size_t> in_offsets,
+                      void* out, std::span<const std::size_t> out_counts, std::span<const std::size_t> out_offsets,
+                      DataType type);
+  Work all_reduce_async(const void* in, void* out, std::size_t count, DataType type, ReduceOp op,
+                        Stream stream = nullptr);
 
   /// Sends `count` elements to `peer`. Messages of one (source, tag) arrive in order. Done when `data` may be reused.
-  Work send(const void* data, std::size_t count, DataType type, int peer, std::uint32_t tag = 0, Stream stream = nullptr);
+  Work send(const void* data, std::size_t count, DataType type, int peer, std::uint32_t tag = 0,
+            Stream stream = nullptr);
   /// Receives at most `count` elements from `peer` (or kAnySource). A longer message is kInvalidArgument.
   Work recv(void* data, std::size_t count, DataType type, int peer, std::uint32_t tag = 0, Stream stream = nullptr);
 
   /// A communicator of the ranks that gave the same `color`, ordered by (key, rank). color < 0: takes part, gets none.
   /// Collective, blocking.
   Result<Communicator> split(int color, int key);
-  /// A communicator of `ranks` of this one, in that order; only they call it, all with the same list. `tag`: keeps apart
-  /// groups of the same ranks; not to be used for them twice. As MPI_Comm_create_group. Blocking.
+  /// A communicator of `ranks` of this one, in that order; only they call it, all with the same list. `tag`: keeps
+  /// apart groups of the same ranks; not to be used for them twice. As MPI_Comm_create_group. Blocking.
   Result<Communicator> subgroup(std::span<const int> ranks, std::uint32_t tag = 0);
 
   /// The deadline of operations that are started from now on, instead of Options::timeout.

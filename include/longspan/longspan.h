@@ -46,7 +46,14 @@ typedef enum {
   LONGSPAN_FLOAT16, LONGSPAN_BFLOAT16, LONGSPAN_FLOAT32, LONGSPAN_FLOAT64, LONGSPAN_FLOAT8_E4M3, LONGSPAN_FLOAT8_E5M2
 } longspan_type_t;
 
-typedef enum { LONGSPAN_SUM = 0, LONGSPAN_PROD, LONGSPAN_MIN, LONGSPAN_MAX, LONGSPAN_AVG, LONGSPAN_PREMUL_SUM } longspan_op_t;
+typedef enum {
+  LONGSPAN_SUM = 0,
+  LONGSPAN_PROD,
+  LONGSPAN_MIN,
+  LONGSPAN_MAX,
+  LONGSPAN_AVG,
+  LONGSPAN_PREMUL_SUM
+} longspan_op_t;
 
 #define LONGSPAN_ANY_SOURCE (-1)
 
@@ -74,36 +81,78 @@ LONGSPAN_C_API const char* longspan_status_string(longspan_status_t status);
 LONGSPAN_C_API const char* longspan_last_error(void);
 
 LONGSPAN_C_API longspan_status_t longspan_unique_id(longspan_unique_id_t* id);
-LONGSPAN_C_API longspan_status_t longspan_init(const longspan_unique_id_t* id, int rank, int size, const longspan_options_t* options, longspan_comm_t* comm);
-LONGSPAN_C_API longspan_status_t longspan_init_from_environment(const longspan_options_t* options, longspan_comm_t* comm);
-LONGSPAN_C_API longspan_status_t longspan_split(longspan_comm_t comm, int color, int key, longspan_comm_t* child); /* *child NULL when color < 0 */
-LONGSPAN_C_API longspan_status_t longspan_destroy(longspan_comm_t comm); /* first sends what finished calls still owe other regions */
+LONGSPAN_C_API longspan_status_t longspan_init(const longspan_unique_id_t* id, int rank, int size,
+                                               const longspan_options_t* options, longspan_comm_t* comm);
+LONGSPAN_C_API longspan_status_t longspan_init_from_environment(const longspan_options_t* options,
+                                                                longspan_comm_t* comm);
+/* *child is NULL when color < 0. */
+LONGSPAN_C_API longspan_status_t longspan_split(longspan_comm_t comm, int color, int key, longspan_comm_t* child);
+/* First sends what finished calls still owe other regions. */
+LONGSPAN_C_API longspan_status_t longspan_destroy(longspan_comm_t comm);
 LONGSPAN_C_API longspan_status_t longspan_abort(longspan_comm_t comm, const char* reason);
 LONGSPAN_C_API longspan_status_t longspan_comm_error(longspan_comm_t comm);
 LONGSPAN_C_API longspan_status_t longspan_rank(longspan_comm_t comm, int* rank);
 LONGSPAN_C_API longspan_status_t longspan_size(longspan_comm_t comm, int* size);
 
-LONGSPAN_C_API longspan_status_t longspan_all_reduce(const void* in, void* out, size_t count, longspan_type_t type, longspan_op_t op, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work);
+LONGSPAN_C_API longspan_status_t longspan_all_reduce(const void* in, void* out, size_t count, longspan_type_t type,
+                                                     longspan_op_t op, longspan_comm_t comm, longspan_stream_t stream,
+                                                     longspan_work_t* work);
 /* Sum of every rank's input times that rank's `factor`. */
-LONGSPAN_C_API longspan_status_t longspan_all_reduce_premul_sum(const void* in, void* out, size_t count, longspan_type_t type, double factor, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work);
-LONGSPAN_C_API longspan_status_t longspan_all_gather(const void* in, void* out, size_t count, longspan_type_t type, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work);
-LONGSPAN_C_API longspan_status_t longspan_reduce_scatter(const void* in, void* out, size_t count, longspan_type_t type, longspan_op_t op, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work);
-LONGSPAN_C_API longspan_status_t longspan_broadcast(const void* in, void* out, size_t count, longspan_type_t type, int root, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work);
-LONGSPAN_C_API longspan_status_t longspan_reduce(const void* in, void* out, size_t count, longspan_type_t type, longspan_op_t op, int root, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work);
-LONGSPAN_C_API longspan_status_t longspan_gather(const void* in, void* out, size_t count, longspan_type_t type, int root, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work);
-LONGSPAN_C_API longspan_status_t longspan_scatter(const void* in, void* out, size_t count, longspan_type_t type, int root, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work);
-LONGSPAN_C_API longspan_status_t longspan_all_to_all(const void* in, void* out, size_t count, longspan_type_t type, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work);
-LONGSPAN_C_API longspan_status_t longspan_barrier(longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work);
+LONGSPAN_C_API longspan_status_t longspan_all_reduce_premul_sum(const void* in, void* out, size_t count,
+                                                                longspan_type_t type, double factor,
+                                                                longspan_comm_t comm, longspan_stream_t stream,
+                                                                longspan_work_t* work);
+LONGSPAN_C_API longspan_status_t longspan_all_gather(const void* in, void* out, size_t count, longspan_type_t type,
+                                                     longspan_comm_t comm, longspan_stream_t stream,
+                                                     longspan_work_t* work);
+LONGSPAN_C_API longspan_status_t longspan_reduce_scatter(const void* in, void* out, size_t count, longspan_type_t type,
+                                                         longspan_op_t op, longspan_comm_t comm,
+                                                         longspan_stream_t stream, longspan_work_t* work);
+LONGSPAN_C_API longspan_status_t longspan_broadcast(const void* in, void* out, size_t count, longspan_type_t type,
+                                                    int root, longspan_comm_t comm, longspan_stream_t stream,
+                                                    longspan_work_t* work);
+LONGSPAN_C_API longspan_status_t longspan_reduce(const void* in, void* out, size_t count, longspan_type_t type,
+                                                 longspan_op_t op, int root, longspan_comm_t comm,
+                                                 longspan_stream_t stream, longspan_work_t* work);
+LONGSPAN_C_API longspan_status_t longspan_gather(const void* in, void* out, size_t count, longspan_type_t type,
+                                                 int root, longspan_comm_t comm, longspan_stream_t stream,
+                                                 longspan_work_t* work);
+LONGSPAN_C_API longspan_status_t longspan_scatter(const void* in, void* out, size_t count, longspan_type_t type,
+                                                  int root, longspan_comm_t comm, longspan_stream_t stream,
+                                                  longspan_work_t* work);
+LONGSPAN_C_API longspan_status_t longspan_all_to_all(const void* in, void* out, size_t count, longspan_type_t type,
+                                                     longspan_comm_t comm, longspan_stream_t stream,
+                                                     longspan_work_t* work);
+LONGSPAN_C_API longspan_status_t longspan_barrier(longspan_comm_t comm, longspan_stream_t stream,
+                                                  longspan_work_t* work);
 
 /* Variable counts, as in MPI: elements per rank; offsets NULL: packed. */
-LONGSPAN_C_API longspan_status_t longspan_all_gather_v(const void* in, void* out, const size_t* counts, const size_t* offsets, longspan_type_t type, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work);
-LONGSPAN_C_API longspan_status_t longspan_reduce_scatter_v(const void* in, void* out, const size_t* counts, longspan_type_t type, longspan_op_t op, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work);
-LONGSPAN_C_API longspan_status_t longspan_gather_v(const void* in, size_t count, void* out, const size_t* counts, const size_t* offsets, longspan_type_t type, int root, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work);
-LONGSPAN_C_API longspan_status_t longspan_scatter_v(const void* in, const size_t* counts, const size_t* offsets, void* out, size_t count, longspan_type_t type, int root, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work);
-LONGSPAN_C_API longspan_status_t longspan_all_to_all_v(const void* in, const size_t* in_counts, const size_t* in_offsets, void* out, const size_t* out_counts, const size_t* out_offsets, longspan_type_t type, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work);
+LONGSPAN_C_API longspan_status_t longspan_all_gather_v(const void* in, void* out, const size_t* counts,
+                                                       const size_t* offsets, longspan_type_t type,
+                                                       longspan_comm_t comm, longspan_stream_t stream,
+                                                       longspan_work_t* work);
+LONGSPAN_C_API longspan_status_t longspan_reduce_scatter_v(const void* in, void* out, const size_t* counts,
+                                                           longspan_type_t type, longspan_op_t op, longspan_comm_t comm,
+                                                           longspan_stream_t stream, longspan_work_t* work);
+LONGSPAN_C_API longspan_status_t longspan_gather_v(const void* in, size_t count, void* out, const size_t* counts,
+                                                   const size_t* offsets, longspan_type_t type, int root,
+                                                   longspan_comm_t comm, longspan_stream_t stream,
+                                                   longspan_work_t* work);
+LONGSPAN_C_API longspan_status_t longspan_scatter_v(const void* in, const size_t* counts, const size_t* offsets,
+                                                    void* out, size_t count, longspan_type_t type, int root,
+                                                    longspan_comm_t comm, longspan_stream_t stream,
+                                                    longspan_work_t* work);
+LONGSPAN_C_API longspan_status_t longspan_all_to_all_v(const void* in, const size_t* in_counts,
+                                                       const size_t* in_offsets, void* out, const size_t* out_counts,
+                                                       const size_t* out_offsets, longspan_type_t type,
+                                                       longspan_comm_t comm, longspan_stream_t stream,
+                                                       longspan_work_t* work);
 
-LONGSPAN_C_API longspan_status_t longspan_send(const void* data, size_t count, longspan_type_t type, int peer, uint32_t tag, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work);
-LONGSPAN_C_API longspan_status_t longspan_recv(void* data, size_t count, longspan_type_t type, int peer, uint32_t tag, longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work);
+LONGSPAN_C_API longspan_status_t longspan_send(const void* data, size_t count, longspan_type_t type, int peer,
+                                               uint32_t tag, longspan_comm_t comm, longspan_stream_t stream,
+                                               longspan_work_t* work);
+LONGSPAN_C_API longspan_status_t longspan_recv(void* data, size_t count, longspan_type_t type, int peer, uint32_t tag,
+                                               longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work);
 
 /* Calls of this thread between start and end may block on each other in any order; end waits for all. */
 LONGSPAN_C_API longspan_status_t longspan_group_start(void);
@@ -120,7 +169,8 @@ LONGSPAN_C_API longspan_status_t longspan_unregister_buffer(longspan_comm_t comm
 LONGSPAN_C_API longspan_status_t longspan_alloc(longspan_comm_t comm, size_t bytes, void** data);
 LONGSPAN_C_API longspan_status_t longspan_free(longspan_comm_t comm, void* data);
 
-/* This rank's use of one directed WAN link, as longspan::LinkStats says. Rates are bytes per second, times nanoseconds. */
+/* This rank's use of one directed WAN link, as longspan::LinkStats says. Rates are bytes per second, times are
+ * nanoseconds. */
 typedef struct {
   size_t size; /* of this struct: set by the caller */
   char name[64]; /* "eu -> us" */
@@ -140,9 +190,10 @@ typedef struct {
   uint32_t connections;        /* that carry data now */
   uint32_t repair_connections; /* that repeat the end of it (lossy links) */
 } longspan_link_stats_t;
-/* Every WAN link of the topology, in its order: fills at most `capacity` entries of `stats`, each with `size` set, and tells
- * in *count how many there are. stats may be NULL when capacity is 0. No communication. */
-LONGSPAN_C_API longspan_status_t longspan_link_stats(longspan_comm_t comm, longspan_link_stats_t* stats, size_t capacity, size_t* count);
+/* Every WAN link of the topology, in its order: fills at most `capacity` entries of `stats`, each with `size` set, and
+ * tells in *count how many there are. stats may be NULL when capacity is 0. No communication. */
+LONGSPAN_C_API longspan_status_t longspan_link_stats(longspan_comm_t comm, longspan_link_stats_t* stats,
+                                                     size_t capacity, size_t* count);
 
 #ifdef __cplusplus
 }

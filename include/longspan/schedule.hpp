@@ -70,8 +70,8 @@ struct Operand {
 
 /// One node of a rank's DAG, a template instantiated for every chunk.
 ///
-/// - kSend: operand 0 -> peer. kRecv: peer -> dst. A message is named by (source, destination, stream); stream is unique
-///   among a pair's messages in one direction. A signal is a send or recv with `signal` set and no bytes.
+/// - kSend: operand 0 -> peer. kRecv: peer -> dst. A message is named by (source, destination, stream); stream is
+///   unique among a pair's messages in one direction. A signal is a send or recv with `signal` set and no bytes.
 /// - kReduce: dst = operand 0 op operand 1 op ..., in that order, one rounding at the end. dst may equal an operand.
 /// - kCopy: dst = operand 0; a no-op where both are the same memory (in place).
 struct Step {
@@ -120,8 +120,8 @@ struct Schedule {
 /// (docs/algorithms.md); false when there is none. One rank's view: a slice it has no buffer for aliases nothing.
 bool in_place_alias(const CollectiveShape& shape, int ranks, int rank, const Slice& slice, Slice& alias) noexcept;
 
-/// Length in elements, and first element relative to the start of its block, of [begin, end) in chunk `chunk` of a block
-/// of `count` elements. Inner edges fall on multiples of 64 bytes (relative to the block), the same on both ends.
+/// Length in elements, and first element relative to the start of its block, of [begin, end) in chunk `chunk` of a
+/// block of `count` elements. Inner edges fall on multiples of 64 bytes (relative to the block), the same on both ends.
 struct ElementRange {
   std::size_t offset = 0;
   std::size_t length = 0;

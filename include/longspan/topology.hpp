@@ -78,7 +78,8 @@ struct LONGSPAN_API Topology {
   int find_host(std::string_view name) const noexcept;
 };
 
-/// Reads the text of a topology file (docs/topology.md). Errors: kInvalidArgument "source:line: found ..., expected ...".
+/// Reads the text of a topology file (docs/topology.md). Errors: kInvalidArgument "source:line: found ..., expected
+/// ...".
 LONGSPAN_API Result<Topology> parse_topology(std::string_view text, std::string_view source);
 /// Reads a topology file. Errors also name the file that cannot be read.
 LONGSPAN_API Result<Topology> load_topology(const std::string& path);
@@ -93,7 +94,9 @@ struct LONGSPAN_API Cluster {
   std::vector<int> host_of_rank;  ///< rank -> index into topology.hosts
 
   int size() const noexcept { return static_cast<int>(host_of_rank.size()); }
-  const Host& host(int rank) const { return topology.hosts[static_cast<std::size_t>(host_of_rank[static_cast<std::size_t>(rank)])]; }
+  const Host& host(int rank) const {
+    return topology.hosts[static_cast<std::size_t>(host_of_rank[static_cast<std::size_t>(rank)])];
+  }
   int region_of(int rank) const { return host(rank).region; }
   bool gateway(int rank) const { return host(rank).gateway; }
   /// The lowest level that holds both ranks.

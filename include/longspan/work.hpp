@@ -14,8 +14,8 @@ namespace runtime {
 struct WorkState;
 }
 
-/// A started operation. Copies refer to the same operation. Buffers must stay until it is done; dropping the handle does
-/// not cancel it.
+/// A started operation. Copies refer to the same operation. Buffers must stay until it is done; dropping the handle
+/// does not cancel it.
 ///
 ///     longspan::Work work = comm.all_reduce_async(in, out, n, longspan::DataType::kFloat32, longspan::ReduceOp::kSum);
 ///     compute();

@@ -1,5 +1,5 @@
-// The shared-memory transport between two processes of this host: one-way latency and bandwidth by size, and by how bytes
-// are fetched, beside memcpy. Times are the best and the median of many, since other load only ever adds.
+// The shared-memory transport between two processes of this host: one-way latency and bandwidth by size, and by how
+// bytes are fetched, beside memcpy. Times are the best and the median of many, since other load only ever adds.
 #include <fmt/format.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -117,9 +117,9 @@ Times copy_times(std::span<std::byte> to, std::span<const std::byte> from, int r
 void run(Rank& rank, bool serves, std::string_view label) {
   std::vector<std::byte> buffer(kLargest, std::byte{1});
   std::vector<std::byte> other(serves ? kLargest : 0, std::byte{2});
-  for (const std::size_t size : {std::size_t{0}, std::size_t{8}, std::size_t{1} << 10, std::size_t{8} << 10, std::size_t{16} << 10,
-                                 std::size_t{32} << 10, std::size_t{64} << 10, std::size_t{256} << 10, std::size_t{1} << 20,
-                                 std::size_t{8} << 20, kLargest}) {
+  for (const std::size_t size : {std::size_t{0}, std::size_t{8}, std::size_t{1} << 10, std::size_t{8} << 10,
+                                 std::size_t{16} << 10, std::size_t{32} << 10, std::size_t{64} << 10,
+                                 std::size_t{256} << 10, std::size_t{1} << 20, std::size_t{8} << 20, kLargest}) {
     const int rounds = size <= (16 << 10) ? 20'000 : size <= (1 << 20) ? 1'000 : 20;
     const std::span<std::byte> data(buffer.data(), size);
     const Times way = ping_pong(rank, serves, data, rounds);
@@ -154,8 +154,8 @@ void bench(std::string_view label, const shm::Tuning& tuning) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  fmt::print("one way between two processes; memcpy in one\n{:8} {:>10} {:>10} {:>10} {:>10} {:>14}\n", "fetch", "bytes", "best us",
-             "median us", "best GB/s", "memcpy GB/s");
+  fmt::print("one way between two processes; memcpy in one\n{:8} {:>10} {:>10} {:>10} {:>10} {:>14}\n", "fetch",
+             "bytes", "best us", "median us", "best GB/s", "memcpy GB/s");
   const std::string only = argc > 1 ? argv[1] : "";
   shm::Tuning tuning;
   if (argc > 2) tuning.eager_limit = static_cast<std::size_t>(std::atol(argv[2]));

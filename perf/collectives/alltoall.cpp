@@ -13,7 +13,8 @@ class AllToAll final : public Benchmark {
   std::size_t in_blocks(int, int ranks, int) const override { return static_cast<std::size_t>(ranks); }
   std::size_t out_blocks(int, int ranks, int) const override { return static_cast<std::size_t>(ranks); }
   void fill(void* in, const Case& run, int rank, int ranks) const override {
-    fill_pattern(in, 0, run.count * static_cast<std::size_t>(ranks), size_of(run.type), static_cast<std::uint64_t>(rank));
+    fill_pattern(in, 0, run.count * static_cast<std::size_t>(ranks), size_of(run.type),
+                 static_cast<std::uint64_t>(rank));
   }
   Status call(Communicator& comm, const void* in, void* out, const Case& run) const override {
     return comm.all_to_all(in, out, run.count, run.type);

@@ -16,7 +16,9 @@ class Gather final : public Benchmark {
   bool has_root() const override { return true; }
   bool has_in_place() const override { return false; }  // only the root's block could be; nccl-tests times none either
   std::size_t in_blocks(int, int, int) const override { return 1; }
-  std::size_t out_blocks(int rank, int ranks, int root) const override { return rank == root ? static_cast<std::size_t>(ranks) : 0; }
+  std::size_t out_blocks(int rank, int ranks, int root) const override {
+    return rank == root ? static_cast<std::size_t>(ranks) : 0;
+  }
   void fill(void* in, const Case& run, int rank, int) const override {
     fill_pattern(in, 0, run.count, size_of(run.type), static_cast<std::uint64_t>(rank));
   }

@@ -7,7 +7,9 @@ namespace {
 class ReduceScatter final : public Benchmark {
  public:
   std::string program() const override { return "reduce_scatter_perf"; }
-  std::optional<CollectiveShape> shape(const Case&) const override { return CollectiveShape{Collective::kReduceScatter}; }
+  std::optional<CollectiveShape> shape(const Case&) const override {
+    return CollectiveShape{Collective::kReduceScatter};
+  }
   std::size_t blocks(int ranks) const override { return static_cast<std::size_t>(ranks); }
   bool has_op() const override { return true; }
   std::size_t in_blocks(int, int ranks, int) const override { return static_cast<std::size_t>(ranks); }

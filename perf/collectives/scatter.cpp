@@ -15,7 +15,9 @@ class Scatter final : public Benchmark {
   std::size_t blocks(int ranks) const override { return static_cast<std::size_t>(ranks); }
   bool has_root() const override { return true; }
   bool has_in_place() const override { return false; }  // only the root's block could be; nccl-tests times none either
-  std::size_t in_blocks(int rank, int ranks, int root) const override { return rank == root ? static_cast<std::size_t>(ranks) : 0; }
+  std::size_t in_blocks(int rank, int ranks, int root) const override {
+    return rank == root ? static_cast<std::size_t>(ranks) : 0;
+  }
   std::size_t out_blocks(int, int, int) const override { return 1; }
   void fill(void* in, const Case& run, int rank, int ranks) const override {
     if (rank == run.root) fill_pattern(in, 0, run.count * static_cast<std::size_t>(ranks), size_of(run.type), 0);

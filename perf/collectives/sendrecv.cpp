@@ -30,7 +30,8 @@ class SendRecv final : public Benchmark {
     return receive.wait();
   }
   std::uint64_t wrong(const void* out, const Case& run, int rank, int ranks) const override {
-    return count_wrong_pattern(out, 0, run.count, size_of(run.type), static_cast<std::uint64_t>((rank + ranks - 1) % ranks));
+    return count_wrong_pattern(out, 0, run.count, size_of(run.type),
+                               static_cast<std::uint64_t>((rank + ranks - 1) % ranks));
   }
   double bus_factor(int) const override { return 1; }
 };

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Messages of 4 MiB over our ucx transport beside UCX's own ucx_perftest, over the same UCX transports, two processes of
-this host, in turn, since machines have moods. Prints each pair and the medians; -o FILE keeps them as JSON.
+"""Messages of 4 MiB over our ucx transport beside UCX's own ucx_perftest, over the same UCX transports, two processes
+of this host, in turn, since machines have moods. Prints each pair and the medians; -o FILE keeps them as JSON.
 
     perf/compare/ucx.py build/release/bin [-o FILE] [--rounds 7] [--tls tcp,self --tls posix,cma,self]
 """
@@ -21,8 +21,10 @@ COUNT = 512
 
 def ours(programs, tls):
     """GB/s, and microseconds of 1 KiB one way."""
-    run = subprocess.run([f"{programs}/transport_bench", "ucx", "0", str(BYTES), str(COUNT), "20000", "spin"], env={**os.environ, "UCX_TLS": tls},
-                         capture_output=True, text=True, timeout=60, check=True)
+    run = subprocess.run(
+        [f"{programs}/transport_bench", "ucx", "0", str(BYTES), str(COUNT), "20000", "spin"],
+        env={**os.environ, "UCX_TLS": tls}, capture_output=True, text=True, timeout=60, check=True,
+    )
     found = re.search(r"^ucx .* messages +([\d.]+) GB/s; 1 KiB one way +([\d.]+) us", run.stdout, re.M)
     if not found:
         sys.exit(f"transport_bench said nothing of ucx: was it built with UCX?\n{run.stdout}")
@@ -39,8 +41,10 @@ def theirs(tls, test, size, count):
     server = subprocess.Popen(["ucx_perftest", "-p", port], env=env, **quiet)
     try:
         for _ in range(100):
-            client = subprocess.run(["ucx_perftest", "-p", port, "127.0.0.1", "-t", test, "-s", str(size), "-n", str(count), "-w", "20"],
-                                    env=env, capture_output=True, text=True, timeout=60)
+            client = subprocess.run(
+                ["ucx_perftest", "-p", port, "127.0.0.1", "-t", test, "-s", str(size), "-n", str(count), "-w", "20"],
+                env=env, capture_output=True, text=True, timeout=60,
+            )
             final = re.search(r"^Final:\s+(.*)$", client.stdout, re.M)
             if final:
                 columns = [float(each) for each in final[1].split()]
@@ -68,11 +72,25 @@ def main():
             rate, latency = ours(arguments.programs, tls)
             peer_rate = theirs(tls, "ucp_am_bw", BYTES, COUNT)[0] * (1 << 20) / 1e9
             peer_latency = theirs(tls, "ucp_am_lat", 1024, 20_000)[1]
-            pairs.append({"ours_GBps": rate, "ucx_perftest_GBps": round(peer_rate, 2), "ours_1KiB_us": latency, "ucx_perftest_1KiB_us": peer_latency})
-            print(f"{tls:16} ours {rate:6.2f} GB/s {latency:6.2f} us; ucx_perftest {peer_rate:6.2f} GB/s {peer_latency:6.2f} us", flush=True)
+            pairs.append(
+                {
+                    "ours_GBps": rate,
+                    "ucx_perftest_GBps": round(peer_rate, 2),
+                    "ours_1KiB_us": latency,
+                    "ucx_perftest_1KiB_us": peer_latency,
+                }
+            )
+            print(
+                f"{tls:16} ours {rate:6.2f} GB/s {latency:6.2f} us; ucx_perftest {peer_rate:6.2f} GB/s "
+                f"{peer_latency:6.2f} us",
+                flush=True,
+            )
         median = {key: statistics.median(pair[key] for pair in pairs) for key in pairs[0]}
         percent = round(100 * median["ours_GBps"] / median["ucx_perftest_GBps"], 1)
-        print(f"{tls:16} median {median['ours_GBps']:.2f} beside {median['ucx_perftest_GBps']:.2f} GB/s: {percent} %", flush=True)
+        print(
+            f"{tls:16} median {median['ours_GBps']:.2f} beside {median['ucx_perftest_GBps']:.2f} GB/s: {percent} %",
+            flush=True,
+        )
         rows.append({"UCX_TLS": tls, "bytes": BYTES, "median": median, "percent": percent, "pairs": pairs})
     if arguments.output:
         with open(arguments.output, "w", encoding="utf-8") as file:

@@ -16,15 +16,23 @@
 namespace longspan::perf {
 namespace {
 
-// ns, for the slowest rank to hear of the next start. Spun, not slept, where it is all there is to wait: a core that idles
-// for a moment comes back with cold caches, and 1 KiB in a host is then three times as slow as in a training step.
+// ns, for the slowest rank to hear of the next start. Spun, not slept, where it is all there is to wait: a core that
+// idles for a moment comes back with cold caches, and 1 KiB in a host is then three times as slow as in a training
+// step.
 constexpr std::int64_t kStartMargin = 300'000;
 
 class Session {
  public:
   /// `world` joins all ranks; `group` is what is measured.
-  Session(const Benchmark& benchmark, const Settings& settings, Communicator& world, Communicator& group, AlignedClock clock)
-      : benchmark_(benchmark), settings_(settings), world_(world), comm_(group), clock_(clock), a_(group, settings.heap), b_(group, settings.heap) {}
+  Session(const Benchmark& benchmark, const Settings& settings, Communicator& world, Communicator& group,
+          AlignedClock clock)
+      : benchmark_(benchmark),
+        settings_(settings),
+        world_(world),
+        comm_(group),
+        clock_(clock),
+        a_(group, settings.heap),
+        b_(group, settings.heap) {}
 
   Status run(Report& report);
 
@@ -127,7 +135,9 @@ Status Session::measure(Case run, Row& row) {
     std::vector<Timing> groups;
     LONGSPAN_ASSIGN(side.timing, time(run, in, out, groups));
     row.groups.resize(groups.size());
-    for (std::size_t g = 0; g < groups.size(); ++g) (in_place ? row.groups[g].in_place : row.groups[g].out_of_place) = groups[g];
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+      (in_place ? row.groups[g].in_place : row.groups[g].out_of_place) = groups[g];
+    }
     if (settings_.checks > 0) {
       LONGSPAN_ASSIGN(const std::uint64_t wrong, check(run, in, out));
       side.wrong = wrong;

@@ -68,8 +68,8 @@ Result<AlignedClock> AlignedClock::synchronise(Communicator& comm) {
     // Ranks of one machine read the same clock; no two machines' agree to within half a round trip by chance.
     const Exchange& best = all.front();
     clock.offset_ns_ = std::abs(best.offset) <= best.rtt / 2 ? 0 : best.offset;
-    const auto [low, high] = std::minmax_element(all.begin(), all.begin() + kQuickest,
-                                                 [](const Exchange& a, const Exchange& b) { return a.offset < b.offset; });
+    const auto [low, high] = std::minmax_element(
+        all.begin(), all.begin() + kQuickest, [](const Exchange& a, const Exchange& b) { return a.offset < b.offset; });
     mine = {(high->offset - low->offset) / 2, all.front().rtt};
   }
   std::vector<std::int64_t> everyone(static_cast<std::size_t>(comm.size()) * 2);
@@ -84,8 +84,8 @@ Result<AlignedClock> AlignedClock::synchronise(Communicator& comm) {
 std::int64_t AlignedClock::now_ns() const { return monotonic_ns() + offset_ns_; }
 
 void AlignedClock::sleep_until(std::int64_t aligned_ns) const {
-  // A sleeper wakes 100 us late, and later still on a virtual machine whose core was given away, which is a hundred times
-  // a small message: the rest is spun, letting others have the core.
+  // A sleeper wakes 100 us late, and later still on a virtual machine whose core was given away, which is a hundred
+  // times a small message: the rest is spun, letting others have the core.
   const std::int64_t local = aligned_ns - offset_ns_;
   const std::int64_t nap = std::max<std::int64_t>(local - kSpinNs, 0);
   const timespec until{nap / 1'000'000'000, nap % 1'000'000'000};

@@ -120,7 +120,8 @@ void fill_operand(void* to, std::size_t first, std::size_t count, DataType type,
   }
 }
 
-std::uint64_t count_wrong_reduction(const void* got, std::size_t first, std::size_t count, DataType type, ReduceOp op, int ranks) {
+std::uint64_t count_wrong_reduction(const void* got, std::size_t first, std::size_t count, DataType type, ReduceOp op,
+                                    int ranks) {
   const std::size_t size = size_of(type);
   const auto period = one_period(type, [&](std::size_t i) {
     const double sum = exact(i, type, op, ranks);
@@ -132,7 +133,9 @@ std::uint64_t count_wrong_reduction(const void* got, std::size_t first, std::siz
     const std::size_t now = std::min(kPeriod - at, count - done);
     const std::byte* here = static_cast<const std::byte*>(got) + done * size;
     if (std::memcmp(here, period.data() + at * size, now * size) != 0) {
-      for (std::size_t i = 0; i < now; ++i) wrong += std::memcmp(here + i * size, period.data() + (at + i) * size, size) != 0;
+      for (std::size_t i = 0; i < now; ++i) {
+        wrong += std::memcmp(here + i * size, period.data() + (at + i) * size, size) != 0;
+      }
     }
     done += now;
   }
@@ -151,7 +154,8 @@ void fill_pattern(void* to, std::size_t first, std::size_t count, std::size_t el
   }
 }
 
-std::uint64_t count_wrong_pattern(const void* got, std::size_t first, std::size_t count, std::size_t element_size, std::uint64_t tag) {
+std::uint64_t count_wrong_pattern(const void* got, std::size_t first, std::size_t count, std::size_t element_size,
+                                  std::uint64_t tag) {
   std::array<std::byte, 8192> expected;
   const std::size_t per_round = expected.size() / element_size;
   std::uint64_t wrong = 0;

@@ -70,7 +70,8 @@ struct Report::Json {
 Timing summarise(std::vector<double> microseconds) {
   std::vector<double> sorted = microseconds;
   std::sort(sorted.begin(), sorted.end());
-  return Timing{quantile(sorted, 0.5), sorted.front(), quantile(sorted, 0.9), quantile(sorted, 0.99), std::move(microseconds)};
+  return Timing{quantile(sorted, 0.5), sorted.front(), quantile(sorted, 0.9), quantile(sorted, 0.99),
+                std::move(microseconds)};
 }
 
 Report::Report(std::string program, const Settings& settings, bool prints)
@@ -87,15 +88,18 @@ void Report::begin(const Communicator& comm, const AlignedClock& clock) {
   json_->root["clock_alignment_error_us"] = static_cast<double>(clock.error_ns()) / 1e3;
   json_->root["longest_rtt_us"] = static_cast<double>(clock.longest_rtt_ns()) / 1e3;
   json_->root["results"] = nlohmann::ordered_json::array();
-  fmt::print("# {}: {} ranks, {} warm-up and {} timed iterations, aligned clocks (error {:.1f} us), {} memory\n", program_,
-             comm.size(), settings_.warmup, settings_.iterations, static_cast<double>(clock.error_ns()) / 1e3,
+  fmt::print("# {}: {} ranks, {} warm-up and {} timed iterations, aligned clocks (error {:.1f} us), {} memory\n",
+             program_, comm.size(), settings_.warmup, settings_.iterations, static_cast<double>(clock.error_ns()) / 1e3,
              settings_.heap ? "heap" : "alloc()");
   for (int r = 0; r < std::min(comm.size(), 64); ++r) fmt::print("#  {}\n", comm.describe(r));
-  fmt::print("#\n#{:>12} {:>12} {:>9} {:>7} {:>5}  {:>39}  {:>39}\n", "", "", "", "", "", "out-of-place             ", "in-place               ");
-  fmt::print("#{:>12} {:>12} {:>9} {:>7} {:>5}  {:>11} {:>8} {:>8} {:>7}  {:>11} {:>8} {:>8} {:>7}  {:>11} {:>7}\n", "size", "count",
-             "type", "redop", "root", "time", "algbw", "busbw", "#wrong", "time", "algbw", "busbw", "#wrong", "bound", "%bound");
-  fmt::print("#{:>12} {:>12} {:>9} {:>7} {:>5}  {:>11} {:>8} {:>8} {:>7}  {:>11} {:>8} {:>8} {:>7}  {:>11} {:>7}\n", "(B)",
-             "(elements)", "", "", "", "(us)", "(GB/s)", "(GB/s)", "", "(us)", "(GB/s)", "(GB/s)", "", "(us)", "");
+  fmt::print("#\n#{:>12} {:>12} {:>9} {:>7} {:>5}  {:>39}  {:>39}\n", "", "", "", "", "", "out-of-place             ",
+             "in-place               ");
+  fmt::print("#{:>12} {:>12} {:>9} {:>7} {:>5}  {:>11} {:>8} {:>8} {:>7}  {:>11} {:>8} {:>8} {:>7}  {:>11} {:>7}\n",
+             "size", "count", "type", "redop", "root", "time", "algbw", "busbw", "#wrong", "time", "algbw", "busbw",
+             "#wrong", "bound", "%bound");
+  fmt::print("#{:>12} {:>12} {:>9} {:>7} {:>5}  {:>11} {:>8} {:>8} {:>7}  {:>11} {:>8} {:>8} {:>7}  {:>11} {:>7}\n",
+             "(B)", "(elements)", "", "", "", "(us)", "(GB/s)", "(GB/s)", "", "(us)", "(GB/s)", "(GB/s)", "", "(us)",
+             "");
   std::fflush(stdout);
 }
 
@@ -127,7 +131,8 @@ void Report::add(const Row& row) {
   last_cut_ = row.bound_cut;
   print_groups(row);
 
-  auto json = nlohmann::ordered_json{{"size", row.bytes}, {"count", row.count}, {"type", name_of(row.type)}, {"redop", row.op}, {"root", row.root}};
+  auto json = nlohmann::ordered_json{
+      {"size", row.bytes}, {"count", row.count}, {"type", name_of(row.type)}, {"redop", row.op}, {"root", row.root}};
   json.update(side_json(row, row.out_of_place));
   json["in_place"] = row.in_place.measured ? side_json(row, row.in_place) : nlohmann::ordered_json(nullptr);
   json["bound_us"] = row.bound_us < 0 ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(row.bound_us);
@@ -147,10 +152,12 @@ void Report::add(const Row& row) {
 void Report::print_groups(const Row& row) const {
   for (std::size_t g = 0; g < row.groups.size(); ++g) {
     const Timing& timing = row.groups[g].out_of_place;
-    fmt::print("#   group {:>3}: {:>12} B in {:>11.2f} us (p90 {:.2f}), {:.3f} GB/s\n", g, row.bytes, timing.median, timing.p90,
-               algbw(row, timing));
+    fmt::print("#   group {:>3}: {:>12} B in {:>11.2f} us (p90 {:.2f}), {:.3f} GB/s\n", g, row.bytes, timing.median,
+               timing.p90, algbw(row, timing));
   }
-  if (!row.groups.empty()) fmt::print("#   the slowest group has {:.1f} % of the speed of the fastest\n", 100 * fairness(row.groups));
+  if (!row.groups.empty()) {
+    fmt::print("#   the slowest group has {:.1f} % of the speed of the fastest\n", 100 * fairness(row.groups));
+  }
 }
 
 Status Report::gather_links(Communicator& comm) {
@@ -160,11 +167,12 @@ Status Report::gather_links(Communicator& comm) {
   const std::size_t each = links_.size() * kValues;
   std::vector<double> mine;
   for (const LinkStats& link : links_) {
-    for (const double value : {static_cast<double>(link.bytes_sent), link.delivery_rate_bytes_per_second, link.leased_bytes_per_second,
-                               static_cast<double>(link.rtt.count()), static_cast<double>(link.min_rtt.count()),
-                               static_cast<double>(link.retransmits), static_cast<double>(link.reconnects), link.capacity_bytes_per_second,
-                               link.rate_bytes_per_second, static_cast<double>(link.queue_delay.count()), static_cast<double>(link.drops),
-                               link.observed_loss, static_cast<double>(link.connections), static_cast<double>(link.repair_connections)}) {
+    for (const double value :
+         {static_cast<double>(link.bytes_sent), link.delivery_rate_bytes_per_second, link.leased_bytes_per_second,
+          static_cast<double>(link.rtt.count()), static_cast<double>(link.min_rtt.count()),
+          static_cast<double>(link.retransmits), static_cast<double>(link.reconnects), link.capacity_bytes_per_second,
+          link.rate_bytes_per_second, static_cast<double>(link.queue_delay.count()), static_cast<double>(link.drops),
+          link.observed_loss, static_cast<double>(link.connections), static_cast<double>(link.repair_connections)}) {
       mine.push_back(value);
     }
   }
@@ -207,17 +215,20 @@ Status Report::gather_links(Communicator& comm) {
 void Report::print_links() const {
   if (!settings_.links) return;
   fmt::print("# Links, all ranks together; rates are of IP packets, as they were while the link was last used:\n");
-  fmt::print("# {:>20} {:>16} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8} {:>11} {:>8} {:>10} {:>9} {:>9}\n", "link", "sent", "stated", "carries",
-             "rate", "used", "rtt min", "rtt now", "queued", "retransmits", "drops", "reconnects", "loss", "conns");
-  fmt::print("# {:>20} {:>16} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8} {:>11} {:>8} {:>10} {:>9} {:>9}\n", "", "(B)", "(Mbit/s)", "(Mbit/s)",
-             "(Mbit/s)", "(%)", "(ms)", "(ms)", "(ms)", "", "", "", "(seen)", "(repair)");
+  fmt::print("# {:>20} {:>16} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8} {:>11} {:>8} {:>10} {:>9} {:>9}\n", "link",
+             "sent", "stated", "carries", "rate", "used", "rtt min", "rtt now", "queued", "retransmits", "drops",
+             "reconnects", "loss", "conns");
+  fmt::print("# {:>20} {:>16} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8} {:>11} {:>8} {:>10} {:>9} {:>9}\n", "", "(B)",
+             "(Mbit/s)", "(Mbit/s)", "(Mbit/s)", "(%)", "(ms)", "(ms)", "(ms)", "", "", "", "(seen)", "(repair)");
   const auto ms = [](std::chrono::nanoseconds time) { return static_cast<double>(time.count()) / 1e6; };
   for (const LinkStats& link : links_) {
-    fmt::print("# {:>20} {:>16} {:>9.1f} {:>9.1f} {:>9.1f} {:>6.1f} {:>8.2f} {:>8.2f} {:>8.2f} {:>11} {:>8} {:>10} {:>9.1e} {:>9}\n", link.name,
-               link.bytes_sent, link.bandwidth_bytes_per_second * 8e-6, link.capacity_bytes_per_second * 8e-6,
-               link.rate_bytes_per_second * 8e-6, 100 * link.share_used, ms(link.min_rtt), ms(link.rtt), ms(link.queue_delay),
-               link.retransmits, link.drops, link.reconnects, link.observed_loss,
-               fmt::format("{}+{}", link.connections, link.repair_connections));
+    fmt::print(
+        "# {:>20} {:>16} {:>9.1f} {:>9.1f} {:>9.1f} {:>6.1f} {:>8.2f} {:>8.2f} {:>8.2f} {:>11} {:>8} {:>10} {:>9.1e} "
+        "{:>9}\n",
+        link.name, link.bytes_sent, link.bandwidth_bytes_per_second * 8e-6, link.capacity_bytes_per_second * 8e-6,
+        link.rate_bytes_per_second * 8e-6, 100 * link.share_used, ms(link.min_rtt), ms(link.rtt), ms(link.queue_delay),
+        link.retransmits, link.drops, link.reconnects, link.observed_loss,
+        fmt::format("{}+{}", link.connections, link.repair_connections));
     json_->root["links"].push_back({{"link", link.name},
                                     {"bandwidth_bytes_per_second", link.bandwidth_bytes_per_second},
                                     {"capacity_bytes_per_second", link.capacity_bytes_per_second},

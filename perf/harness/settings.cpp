@@ -19,7 +19,9 @@ std::uint64_t size_argument(const std::string& text) {
       case 'g': case 'G': unit = 1024.0 * 1024 * 1024; break;
       default: throw CLI::ValidationError("'" + text + "': expected bytes with K, M or G (powers of 1024)");
     }
-    if (used + 1 < text.size()) throw CLI::ValidationError("'" + text + "': expected bytes with K, M or G (powers of 1024)");
+    if (used + 1 < text.size()) {
+      throw CLI::ValidationError("'" + text + "': expected bytes with K, M or G (powers of 1024)");
+    }
   }
   if (!(number >= 0) || number * unit > 1e15) throw CLI::ValidationError("'" + text + "': not a sensible size");
   return static_cast<std::uint64_t>(number * unit);
@@ -70,17 +72,21 @@ void add_options(CLI::App& app, Settings& s) {
     s.root = text == "all" ? -1 : std::stoi(text);
   }, "root rank or all (0)");
   app.add_option("-T,--timeout", s.timeout_seconds, "seconds until an operation fails (the library's default)");
-  app.add_option_function<int>("-R,--local_register", [&s](int value) { s.register_buffers = value != 0; }, "1: register the buffers (0)");
-  app.add_option_function<std::string>("--memory", [&s](const std::string& text) { s.heap = text == "heap"; },
-                                       "alloc: buffers that peers on the host read in place; heap: ordinary ones (alloc)")
+  app.add_option_function<int>(
+      "-R,--local_register", [&s](int value) { s.register_buffers = value != 0; }, "1: register the buffers (0)");
+  app.add_option_function<std::string>(
+         "--memory", [&s](const std::string& text) { s.heap = text == "heap"; },
+         "alloc: buffers that peers on the host read in place; heap: ordinary ones (alloc)")
       ->check(CLI::IsMember({"alloc", "heap"}));
   app.add_option("-J,--output_file", s.json, "write JSON here (rank 0)");
   app.add_flag("--tiers", s.tiers, "bytes that rank 0 sent over each tier");
   app.add_flag("--links", s.links, "what went over each WAN link, all ranks together");
   app.add_option("--topology", s.topology, "topology file (LONGSPAN_TOPOLOGY)");
   app.add_option("--algorithm", s.algorithm, "force an algorithm (LONGSPAN_ALGORITHM)");
-  app.add_option("--groups", s.groups, "this many communicators at the same time, rank r in number r mod N (1)")->check(CLI::Range(1, 1024));
-  app.add_option("--gap", s.gap_seconds, "seconds in which nothing is done before each timed iteration (0)")->check(CLI::Range(0.0, 3600.0));
+  app.add_option("--groups", s.groups, "this many communicators at the same time, rank r in number r mod N (1)")
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--gap", s.gap_seconds, "seconds in which nothing is done before each timed iteration (0)")
+      ->check(CLI::Range(0.0, 3600.0));
   app.add_option("--ranks", s.ranks, "start this many processes on this host")->check(CLI::Range(1, 1024));
   add_refused(app, "-z,--blocking", 1, "every iteration starts at an agreed instant, so calls always block");
   add_refused(app, "-g,--ngpus", 1, "one rank per process; start more processes");

@@ -25,7 +25,8 @@ struct RegionTraffic {
   std::uint64_t dropped_packets = 0;  ///< by the queues of NICs and uplinks
 };
 
-/// An uplink of a rack or site with a delay: what connects two bridges of a region's router, for whoever carries the WAN.
+/// An uplink of a rack or site with a delay: what connects two bridges of a region's router, for whoever carries the
+/// WAN.
 struct DelayedUplink {
   int region = 0;
   std::string name;  ///< "rack NAME" or "site NAME"

@@ -74,7 +74,8 @@ Result<std::unique_ptr<PacketPort>> open_device(const Namespace& router, const s
   Fd fd(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
   if (!fd) return system_error("open /dev/net/tun", errno);
   ifreq request{};
-  request.ifr_flags = static_cast<short>((framing == Framing::kEthernet ? IFF_TAP : IFF_TUN) | IFF_NO_PI | IFF_VNET_HDR);
+  request.ifr_flags =
+      static_cast<short>((framing == Framing::kEthernet ? IFF_TAP : IFF_TUN) | IFF_NO_PI | IFF_VNET_HDR);
   std::memcpy(request.ifr_name, device.c_str(), std::min(device.size() + 1, std::size_t{IFNAMSIZ}));
   if (::ioctl(fd.get(), TUNSETIFF, &request) != 0) return system_error("TUNSETIFF " + device, errno);
   int prefix = PacketTrain::kPrefix;

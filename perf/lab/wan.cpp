@@ -181,7 +181,8 @@ WanReport Wan::stop() {
     report_.core_share += report.core_share;
     report_.scheduling = report.scheduling;
     for (const WanRoute& route : worker->routes()) {
-      LinkCounters& counters = route.number < links ? report_.links[route.number] : report_.uplinks[route.number - links];
+      LinkCounters& counters =
+          route.number < links ? report_.links[route.number] : report_.uplinks[route.number - links];
       counters = route.link.counters();
     }
   }

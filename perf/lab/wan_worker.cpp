@@ -190,7 +190,8 @@ WanWorker::Arrivals WanWorker::read_ports(TimePoint now, Duration lateness) {
   return arrivals;
 }
 
-void WanWorker::offer(PacketPort& port, TrainMemory::Block& block, std::size_t length, TimePoint now, Duration lateness) {
+void WanWorker::offer(PacketPort& port, TrainMemory::Block& block, std::size_t length, TimePoint now,
+                      Duration lateness) {
   const auto frame = std::span<const std::byte>(block.bytes()).first(length);
   const auto train = PacketTrain::parse(frame, port.framing());
   const int to = train && port.framing() == Framing::kIp
@@ -234,7 +235,8 @@ void WanWorker::deliver_front(EmulatedLink& link, PacketPort& port, TimePoint no
     report_.lateness.add_together(Clock::now() - record.due + record.read_lateness, record.packets,
                                   record.serialisation);
     const bool starts = pieces_.empty();
-    const auto bytes = starts ? record.bytes() : record.bytes().subspan(std::size_t{record.layout.prefix} + record.layout.headers);
+    const auto bytes =
+        starts ? record.bytes() : record.bytes().subspan(std::size_t{record.layout.prefix} + record.layout.headers);
     add_piece(bytes);
     add_piece(record.elsewhere);
     more += (starts ? 0 : bytes.size()) + record.elsewhere.size();

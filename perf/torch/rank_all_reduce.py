@@ -1,5 +1,5 @@
-"""Chains of blocking all_reduce calls, as a program makes them: no barrier between, the next begins when this rank's last
-ended. Prints, for each size, what a call takes on the slowest rank: the chain's time over its calls.
+"""Chains of blocking all_reduce calls, as a program makes them: no barrier between, the next begins when this rank's
+last ended. Prints, for each size, what a call takes on the slowest rank: the chain's time over its calls.
 
   rank_all_reduce.py BACKEND BYTES:CALLS:WARMUP...        (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT are set)
 """

@@ -1,11 +1,13 @@
-"""DDP steps of a model of 26 M fp32 parameters whose compute is tiny: what is left is the communication of its gradients.
+"""DDP steps of a model of 26 M fp32 parameters whose compute is tiny: what is left is the communication of its
+gradients.
 
-  rank_ddp.py BACKEND STEPS WARMUP BUCKETS      BACKEND none: the same steps on every rank at once, without communication
+  rank_ddp.py BACKEND STEPS WARMUP BUCKETS   BACKEND none: the same steps on every rank at once, without communication
 
-BUCKETS is what DDP gathers gradients in: "default" (torch's own: first 1 MiB, then 25 MiB each), a number of MiB for every
-bucket, or one for each bucket with "+" between them ("1+100": the first goes out early, and the rest in one).
+BUCKETS is what DDP gathers gradients in: "default" (torch's own: first 1 MiB, then 25 MiB each), a number of MiB for
+every bucket, or one for each bucket with "+" between them ("1+100": the first goes out early, and the rest in one).
 
-A step is zero_grad, forward, backward with all gradients summed, and an SGD update. Steps follow one another without a barrier.
+A step is zero_grad, forward, backward with all gradients summed, and an SGD update. Steps follow one another without a
+barrier.
 """
 
 import json

@@ -1,6 +1,6 @@
 """What starting costs beyond `import torch`:   rank_start.py BACKEND
-From the instant at which the last rank has torch.distributed to that at which the last rank has its process group, and has
-made one barrier. One clock: the ranks are on one machine."""
+From the instant at which the last rank has torch.distributed to that at which the last rank has its process group, and
+has made one barrier. One clock: the ranks are on one machine."""
 
 import sys
 import time

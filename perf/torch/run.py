@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What torch.distributed reaches on longspan: beside all_reduce_perf, beside Gloo, and beside what the links allow. Rounds are
-interleaved. Prints a table and writes one JSON file for each part into --out.
+"""What torch.distributed reaches on longspan: beside all_reduce_perf, beside Gloo, and beside what the links allow.
+Rounds are interleaved. Prints a table and writes one JSON file for each part into --out.
 
   cmake --preset release -DLONGSPAN_TORCH=ON -DPython3_EXECUTABLE=PYTHON && cmake --build --preset release
   PYTHON perf/torch/run.py                 # all parts, about ten minutes on an idle machine; PYTHON has torch
@@ -35,8 +35,8 @@ def median(values):
 
 
 def rounds_of(part, options, cases):
-    """{case: [what each round gave]}, with --add after those of the file; each round begins with another case, and one that
-    fails is told and left out."""
+    """{case: [what each round gave]}, with --add after those of the file; each round begins with another case, and one
+    that fails is told and left out."""
     file = options.out / f"torch_{part}.json"
     found = json.loads(file.read_text())["runs"] if options.add and file.exists() else {}
     first = max((run["round"] + 1 for each in found.values() for run in each), default=0)
@@ -65,7 +65,8 @@ SIZES = (KB4, MB64)
 
 
 def perf_program(runner):
-    """all_reduce_perf, in place as torch's call is: every call starts at an agreed instant, and ends with the last rank."""
+    """all_reduce_perf, in place as torch's call is: every call starts at an agreed instant, and ends with the last
+    rank."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "out.json"
         command = [
@@ -121,9 +122,11 @@ def all_reduce(runner, options):
         if all(runs.values()):
             ours, program_s = row["longspan"]["mean_us"], row["all_reduce_perf"]["median_us"]
             lines.append(
-                f"all_reduce of {size >> 10} KiB on the lab, a call of a chain: {in_ms(ours)}; all_reduce_perf {in_ms(program_s)} "
+                f"all_reduce of {size >> 10} KiB on the lab, a call of a chain: {in_ms(ours)}; all_reduce_perf "
+                f"{in_ms(program_s)} "
                 f"({ours - program_s:+.0f} us, {100 * (ours / program_s - 1):+.1f} %; of its mean "
-                f"{100 * (ours / row['all_reduce_perf']['mean_us'] - 1):+.1f} %); Gloo {in_ms(row['gloo']['mean_us'])}; bound {in_ms(row['bound_us'])}"
+                f"{100 * (ours / row['all_reduce_perf']['mean_us'] - 1):+.1f} %); Gloo "
+                f"{in_ms(row['gloo']['mean_us'])}; bound {in_ms(row['bound_us'])}"
             )
     return {"runs": runs, "rows": rows, "lines": lines}
 
@@ -157,14 +160,16 @@ def ddp(runner, options):
     steps = row["step_s"]
     row["bound_s"] = max(row["wire_bound_s"], steps["compute, 4 at once"] or 0)
     lines = [
-        f"DDP, {parameters / 1e6:.1f} M fp32 parameters, 4 ranks on the lab; a step (and up to the end of backward), wire bound {row['wire_bound_s']:.3f} s:"
+        f"DDP, {parameters / 1e6:.1f} M fp32 parameters, 4 ranks on the lab; a step (and up to the end of backward), "
+        f"wire bound {row['wire_bound_s']:.3f} s:"
     ]
     for name, value in steps.items():
         if value is not None:
             lines.append(
                 f"  {name:25} {value:.3f} s ({row['reduced_s'][name]:.3f} s)"
                 + (
-                    f", {100 * row['bound_s'] / value:.1f} % ({100 * row['bound_s'] / row['reduced_s'][name]:.1f} %) of the bound, "
+                    f", {100 * row['bound_s'] / value:.1f} % ({100 * row['bound_s'] / row['reduced_s'][name]:.1f} %) "
+                    f"of the bound, "
                     f"{(steps['gloo'] or 0) / value:.2f} x as fast as Gloo"
                     if name.startswith("longspan")
                     else ""
@@ -182,7 +187,9 @@ def one_host(runner, options):
         cases[f"all_reduce {backend}"] = lambda backend=backend: runner.on_host(
             program("rank_all_reduce.py", backend, f"{KB4}:40:20", f"{MB1}:40:20", f"{MB64}:20:5"), 2
         )
-        cases[f"ddp {backend}"] = lambda backend=backend: runner.on_host(program("rank_ddp.py", backend, 20, 5, "default"), 2)
+        cases[f"ddp {backend}"] = lambda backend=backend: runner.on_host(
+            program("rank_ddp.py", backend, 20, 5, "default"), 2
+        )
     cases["compute, 2 at once"] = lambda: runner.on_host(program("rank_ddp.py", "none", 20, 5, "default"), 2)
     runs = rounds_of("one_host", options, cases)
     row = {"ranks": 2}
@@ -192,7 +199,8 @@ def one_host(runner, options):
         row[f"all_reduce_{size}_us"] = each
         if all(each.values()):
             lines.append(
-                f"one host, 2 ranks, all_reduce of {size >> 10} KiB: {each['longspan']:.0f} us, Gloo {each['gloo']:.0f} us "
+                f"one host, 2 ranks, all_reduce of {size >> 10} KiB: {each['longspan']:.0f} us, Gloo "
+                f"{each['gloo']:.0f} us "
                 f"({each['gloo'] / each['longspan']:.2f} x as fast)"
             )
     each = {b: median(run["step_median_s"] for run in runs[f"ddp {b}"]) for b in ("longspan", "gloo")}
@@ -230,7 +238,8 @@ def start(runner, options):
         "runs": runs,
         "rows": rows,
         "lines": [
-            f"starting 4 ranks, {row['where']}: {row['init_s']:.2f} s beyond torch's import ({row['torch_import_s']:.2f} s), "
+            f"starting 4 ranks, {row['where']}: {row['init_s']:.2f} s beyond torch's import "
+            f"({row['torch_import_s']:.2f} s), "
             f"{row['init_and_barrier_s']:.2f} s with a barrier"
             for row in rows
             if row["init_s"] is not None
@@ -246,7 +255,8 @@ def main():
         "--buckets",
         type=lambda text: text.split(","),
         default=["default"],
-        help="buckets of longspan's DDP runs: default (torch's own), MiB of each, or of each in turn with + (default,25,1+100)",
+        help="buckets of longspan's DDP runs: default (torch's own), MiB of each, or of each in turn with + "
+        "(default,25,1+100)",
     )
     parser.add_argument("--build", default=str(ROOT / "build" / "release"), help="build folder (build/release)")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "torch-figures")

@@ -14,7 +14,8 @@ Status parse_line(const std::string& line, const std::string& where, Digits& to)
     const auto [next, error] = std::from_chars(at, end, value);
     const int most = column < kPixels ? 16 : kClasses - 1;
     if (error != std::errc() || value < 0 || value > most) {
-      return Status(StatusCode::kInvalidArgument, where + ": column " + std::to_string(column + 1) + " should be 0 to " + std::to_string(most));
+      return Status(StatusCode::kInvalidArgument,
+                    where + ": column " + std::to_string(column + 1) + " should be 0 to " + std::to_string(most));
     }
     if (column < kPixels) to.pixels.push_back(static_cast<float>(value) / 16.0f);
     else to.labels.push_back(value);

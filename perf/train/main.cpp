@@ -45,7 +45,9 @@ struct Epoch {
 
 double accuracy(Model& model, const Digits& test) {
   int right = 0;
-  for (int i = 0; i < test.size(); ++i) right += model.predict(test.image(i)) == test.labels[static_cast<std::size_t>(i)];
+  for (int i = 0; i < test.size(); ++i) {
+    right += model.predict(test.image(i)) == test.labels[static_cast<std::size_t>(i)];
+  }
   return static_cast<double>(right) / test.size();
 }
 
@@ -59,7 +61,8 @@ std::vector<int> shuffled(int images, int epoch) {
 }
 
 /// Trains on this rank's share of each batch; nullptr: alone, on whole batches. Prints an epoch a line when `prints`.
-Result<std::vector<Epoch>> train(Model& model, const DigitSets& digits, const Settings& settings, Communicator* comm, bool prints) {
+Result<std::vector<Epoch>> train(Model& model, const DigitSets& digits, const Settings& settings, Communicator* comm,
+                                 bool prints) {
   const int ranks = comm == nullptr ? 1 : comm->size();
   const int rank = comm == nullptr ? 0 : comm->rank();
   const int share = settings.batch / ranks;
@@ -81,18 +84,22 @@ Result<std::vector<Epoch>> train(Model& model, const DigitSets& digits, const Se
       loss += model.gradients(images, labels, [&](std::size_t layer) {
         if (comm == nullptr) return;
         auto& gradients = model.layers()[layer].gradients;
-        works.push_back(comm->all_reduce_async(gradients.data(), gradients.data(), gradients.size(), DataType::kFloat32, ReduceOp::kAvg));
+        works.push_back(comm->all_reduce_async(gradients.data(), gradients.data(), gradients.size(), DataType::kFloat32,
+                                               ReduceOp::kAvg));
       });
       for (Work& work : works) LONGSPAN_TRY(work.wait());
       model.update(kLearningRate, kMomentum);
     }
     Epoch epoch{loss / steps, 0, 0};
-    if (comm != nullptr) LONGSPAN_TRY(comm->all_reduce(&epoch.loss, &epoch.loss, 1, DataType::kFloat64, ReduceOp::kAvg));
+    if (comm != nullptr) {
+      LONGSPAN_TRY(comm->all_reduce(&epoch.loss, &epoch.loss, 1, DataType::kFloat64, ReduceOp::kAvg));
+    }
     epoch.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
     epoch.accuracy = accuracy(model, digits.test);
     epochs.push_back(epoch);
     if (prints) {
-      fmt::print("epoch {:3}   loss {:.6f}   test accuracy {:.2f} %   {:.2f} s\n", e + 1, epoch.loss, 100 * epoch.accuracy, epoch.seconds);
+      fmt::print("epoch {:3}   loss {:.6f}   test accuracy {:.2f} %   {:.2f} s\n", e + 1, epoch.loss,
+                 100 * epoch.accuracy, epoch.seconds);
       std::fflush(stdout);
     }
   }
@@ -106,7 +113,8 @@ Status compare_ranks(Communicator& comm, const Model& model) {
   LONGSPAN_TRY(comm.all_gather(&mine, all.data(), 1, DataType::kUint64));
   for (int r = 1; r < comm.size(); ++r) {
     if (all[static_cast<std::size_t>(r)] == all[0]) continue;
-    return Status(StatusCode::kInternal, "the parameters of " + comm.describe(r) + " differ from those of " + comm.describe(0));
+    return Status(StatusCode::kInternal,
+                  "the parameters of " + comm.describe(r) + " differ from those of " + comm.describe(0));
   }
   return {};
 }
@@ -117,7 +125,9 @@ double difference(Model& a, Model& b) {
   for (std::size_t l = 0; l < a.layers().size(); ++l) {
     const auto& x = a.layers()[l].parameters;
     const auto& y = b.layers()[l].parameters;
-    for (std::size_t i = 0; i < x.size(); ++i) most = std::max(most, std::abs(static_cast<double>(x[i]) - static_cast<double>(y[i])));
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      most = std::max(most, std::abs(static_cast<double>(x[i]) - static_cast<double>(y[i])));
+    }
   }
   return most;
 }
@@ -126,19 +136,24 @@ Status run(const Settings& settings) {
   LONGSPAN_ASSIGN(const DigitSets digits, load_digits(settings.data, kTrainingImages));
   LONGSPAN_ASSIGN(Communicator comm, Communicator::create());
   if (settings.batch % comm.size() != 0) {
-    return Status(StatusCode::kInvalidArgument, fmt::format("--batch {} cannot be shared by {} ranks", settings.batch, comm.size()));
+    return Status(StatusCode::kInvalidArgument,
+                  fmt::format("--batch {} cannot be shared by {} ranks", settings.batch, comm.size()));
   }
   Model model(kWidths, kSeed);
   const bool prints = comm.rank() == 0;
   if (prints) {
-    fmt::print("training {} parameters on {} images, {} ranks, batches of {}\n", model.parameter_count(), digits.train.size(), comm.size(), settings.batch);
+    fmt::print("training {} parameters on {} images, {} ranks, batches of {}\n", model.parameter_count(),
+               digits.train.size(), comm.size(), settings.batch);
   }
   LONGSPAN_ASSIGN(const std::vector<Epoch> epochs, train(model, digits, settings, &comm, prints));
   LONGSPAN_TRY(compare_ranks(comm, model));
   if (!prints) return comm.barrier();
   fmt::print("parameters are bit-identical on all {} ranks\n", comm.size());
-  nlohmann::ordered_json json{{"program", "longspan-train"}, {"world_size", comm.size()}, {"parameters", model.parameter_count()}};
-  for (const Epoch& each : epochs) json["epochs"].push_back({{"loss", each.loss}, {"test_accuracy", each.accuracy}, {"seconds", each.seconds}});
+  nlohmann::ordered_json json{
+      {"program", "longspan-train"}, {"world_size", comm.size()}, {"parameters", model.parameter_count()}};
+  for (const Epoch& each : epochs) {
+    json["epochs"].push_back({{"loss", each.loss}, {"test_accuracy", each.accuracy}, {"seconds", each.seconds}});
+  }
   Status verdict;
   if (settings.verify) {
     Model alone(kWidths, kSeed);
@@ -147,7 +162,9 @@ Status run(const Settings& settings) {
     const double parameters = difference(model, alone);
     json["single_process"] = {{"loss_difference", loss}, {"largest_parameter_difference", parameters}};
     fmt::print("one process alone: loss differs by {:.2g}, parameters by at most {:.2g}\n", loss, parameters);
-    if (loss > 1e-3 || parameters > 1e-2) verdict = Status(StatusCode::kInternal, "training across ranks went another way than training alone");
+    if (loss > 1e-3 || parameters > 1e-2) {
+      verdict = Status(StatusCode::kInternal, "training across ranks went another way than training alone");
+    }
   }
   if (!settings.json.empty()) {
     std::ofstream file(settings.json);
@@ -177,6 +194,8 @@ int main(int argc, char** argv) {
   app.add_option("--json", settings.json, "write losses and times here");
   app.add_option("--ranks", settings.ranks, "start this many processes on this host")->check(CLI::Range(1, 64));
   CLI11_PARSE(app, argc, argv);
-  if (settings.ranks > 0) return longspan::perf::spawn_ranks(settings.ranks, [&] { return longspan::train::run_rank(settings); });
+  if (settings.ranks > 0) {
+    return longspan::perf::spawn_ranks(settings.ranks, [&] { return longspan::train::run_rank(settings); });
+  }
   return longspan::train::run_rank(settings);
 }

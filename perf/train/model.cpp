@@ -41,7 +41,8 @@ void Model::forward(const std::vector<const float*>& images) {
   const int batch = static_cast<int>(images.size());
   activations_[0].resize(at(batch, layers_.front().inputs));
   for (int b = 0; b < batch; ++b) {
-    std::copy_n(images[static_cast<std::size_t>(b)], layers_.front().inputs, activations_[0].data() + at(b, layers_.front().inputs));
+    std::copy_n(images[static_cast<std::size_t>(b)], layers_.front().inputs,
+                activations_[0].data() + at(b, layers_.front().inputs));
   }
   for (std::size_t l = 0; l < layers_.size(); ++l) {
     const Layer& layer = layers_[l];
@@ -57,7 +58,9 @@ void Model::forward(const std::vector<const float*>& images) {
         const float* weights = layer.parameters.data() + at(i, layer.outputs);
         for (int o = 0; o < layer.outputs; ++o) row[o] += in[i] * weights[o];
       }
-      if (l + 1 < layers_.size()) std::transform(row, row + layer.outputs, row, [](float x) { return std::max(x, 0.0f); });
+      if (l + 1 < layers_.size()) {
+        std::transform(row, row + layer.outputs, row, [](float x) { return std::max(x, 0.0f); });
+      }
     }
   }
 }

@@ -6,8 +6,8 @@
 
 namespace longspan::train {
 
-/// Fully connected: out = in x weights + bias; parameters and gradients of a layer are one array (weights, then bias), so
-/// that one collective moves them.
+/// Fully connected: out = in x weights + bias; parameters and gradients of a layer are one array (weights, then bias),
+/// so that one collective moves them.
 struct Layer {
   int inputs = 0;
   int outputs = 0;

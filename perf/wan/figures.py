@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The figures that longspan promises over a WAN: 2 regions x 2 hosts, 1 Gbit/s, MTU 9000, on the lab. Writes the topology
-of each row from its parameters, runs all_reduce_perf on it, prints a table and writes figures.json.
+"""The figures that longspan promises over a WAN: 2 regions x 2 hosts, 1 Gbit/s, MTU 9000, on the lab. Writes the
+topology of each row from its parameters, runs all_reduce_perf on it, prints a table and writes figures.json.
 
   cmake --preset release && cmake --build --preset release
   perf/wan/figures.py                            # all rows: about 6 minutes
@@ -25,10 +25,12 @@ HOSTS = [("eu-1", "eu", "10.77.0.1"), ("eu-2", "eu", "10.77.0.2"),
 
 
 def row(name, size, rtt_ms, goal, buffer=8 * MEGA, loss=0.0, iterations=11, warmup=3, **more):
-    """`goal`: least % of the bound; None: only told. `spread`: most p90 / median; `options`: more for the program; `like`:
-    a row whose median is beside."""
-    return {"name": name, "size": size, "rtt_ms": rtt_ms, "goal": goal, "buffer": buffer, "loss": loss,
-            "iterations": iterations, "warmup": warmup, "spread": None if loss else 1.1, "options": [], "env": {}, **more}
+    """`goal`: least % of the bound; None: only told. `spread`: most p90 / median; `options`: more for the program;
+    `like`: a row whose median is beside."""
+    return {
+        "name": name, "size": size, "rtt_ms": rtt_ms, "goal": goal, "buffer": buffer, "loss": loss,
+        "iterations": iterations, "warmup": warmup, "spread": None if loss else 1.1, "options": [], "env": {}, **more,
+    }
 
 
 ROWS = [
@@ -70,11 +72,13 @@ def run(case, seed, options):
     with tempfile.TemporaryDirectory(prefix="longspan-figures-") as folder:
         folder = Path(folder)
         (folder / "topology.toml").write_text(topology(case))
-        command = [str(options.bin / "longspan-lab"), "run", "--topology", str(folder / "topology.toml"), "--seed", str(seed),
-                   "--quiet", "--allow-invalid", "--prefix", "others", "--timeout", f"{options.box}s", "--grace", "5s",
-                   "--json", str(folder / "lab.json"), "--", str(options.bin / "all_reduce_perf"), "-b", case["size"],
-                   "-e", case["size"], "-n", str(case["iterations"]), "-w", str(case["warmup"]), "--links",
-                   "-J", str(folder / "result.json"), *case["options"]]
+        command = [
+            str(options.bin / "longspan-lab"), "run", "--topology", str(folder / "topology.toml"), "--seed", str(seed),
+            "--quiet", "--allow-invalid", "--prefix", "others", "--timeout", f"{options.box}s", "--grace", "5s",
+            "--json", str(folder / "lab.json"), "--", str(options.bin / "all_reduce_perf"), "-b", case["size"],
+            "-e", case["size"], "-n", str(case["iterations"]), "-w", str(case["warmup"]), "--links",
+            "-J", str(folder / "result.json"), *case["options"],
+        ]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=options.box + 20, check=False,
                                   env={**os.environ, **case["env"]})
@@ -107,10 +111,12 @@ def quantile(values, q):
 def summary(case, runs):
     samples = [sample for each in runs for sample in each["samples_us"]]
     median = statistics.median(samples)
-    told = {"case": case, "runs": runs, "iterations": len(samples), "median_us": median, "p90_us": quantile(samples, 0.9),
-            "p99_us": quantile(samples, 0.99), "percent": 100 * runs[0]["bound_us"] / median,
-            "spread": quantile(samples, 0.9) / median, "dropped": sum(each["dropped"] for each in runs),
-            "queue_share": max(each["queue_share"] for each in runs), "wrong": sum(each["wrong"] for each in runs)}
+    told = {
+        "case": case, "runs": runs, "iterations": len(samples), "median_us": median, "p90_us": quantile(samples, 0.9),
+        "p99_us": quantile(samples, 0.99), "percent": 100 * runs[0]["bound_us"] / median,
+        "spread": quantile(samples, 0.9) / median, "dropped": sum(each["dropped"] for each in runs),
+        "queue_share": max(each["queue_share"] for each in runs), "wrong": sum(each["wrong"] for each in runs),
+    }
     misses = []
     if case["goal"] is not None and told["percent"] < case["goal"]:
         misses.append(f"{told['percent']:.1f} % < {case['goal']} %")
@@ -138,7 +144,11 @@ def table(results):
     rows = [head]
     for told in results["rows"].values():
         case = told["case"]
-        goal = f">= {case['goal']} %" if case["goal"] is not None else f"<= {case['delays']} delays" if case.get("delays") else ""
+        goal = (
+            f">= {case['goal']} %"
+            if case["goal"] is not None
+            else f"<= {case['delays']} delays" if case.get("delays") else ""
+        )
         late = "*" if any(not each["valid"] for each in told["runs"]) else ""
         rows.append([case["name"], case["size"], f"{case['rtt_ms']} ms",
                      f"{case['buffer'] / MEGA:g} MB", f"{case['loss']:g}", f"{told['median_us'] / 1e3:.1f} ms{late}",
@@ -159,13 +169,17 @@ def table(results):
 
 def parse_options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", help="names, with commas between them (all): " + ", ".join(each["name"] for each in ROWS))
+    parser.add_argument(
+        "--rows", help="names, with commas between them (all): " + ", ".join(each["name"] for each in ROWS)
+    )
     parser.add_argument("--rounds", type=int, default=1, help="runs of each row, one after the other over all rows (1)")
     parser.add_argument("--iterations", type=int, help="timed iterations of a run, out of place and again in place")
     parser.add_argument("--box", type=int, default=70, help="seconds that one run may take (70)")
     parser.add_argument("--seed", type=int, default=1, help="of the first round's random loss (1)")
     parser.add_argument("--bin", type=Path, default=ROOT / "build" / "release" / "bin", help="where the programs are")
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "figures", help="folder of figures.json (build/figures)")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "build" / "figures", help="folder of figures.json (build/figures)"
+    )
     parser.add_argument("--report-only", action="store_true")
     return parser.parse_args()
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What happens when a WAN link is not what the topology states. On the lab: 2 regions x 2 hosts, stated 1 Gbit/s, 40 ms RTT,
-8 MB buffer; allreduces of 64 MiB one after the other while the link really carries less, loses half its rate for a while, or
-is shared with a TCP flow that knows nothing of us (iperf3). Prints every iteration against the bound of the real link, how long
-it took to settle, and what was dropped.
+"""What happens when a WAN link is not what the topology states. On the lab: 2 regions x 2 hosts, stated 1 Gbit/s, 40 ms
+RTT, 8 MB buffer; allreduces of 64 MiB one after the other while the link really carries less, loses half its rate for a
+while, or is shared with a TCP flow that knows nothing of us (iperf3). Prints every iteration against the bound of the
+real link, how long it took to settle, and what was dropped.
 
   cmake --preset release && cmake --build --preset release
   perf/wan/mis_stated.py [--rows less,half,shared,truthful,lossy] [--bin build/release/bin] [--json FILE]
@@ -25,9 +25,12 @@ def topology(rate, loss=0.0):
     text = "version = 1\n"
     for region, net in (("eu", 0), ("us", 1)):
         for host in (1, 2):
-            text += f'[[host]]\nname = "{region}-{host}"\nregion = "{region}"\naddress = "10.77.{net}.{host}"\nnic = "5 Gbit/s"\n'
-    return text + (f'[[wan]]\nfrom = "eu"\nto = "us"\nbandwidth = "{rate:g} Mbit/s"\nlatency = "20 ms"\nbuffer = "8 MB"\n'
-                   f"loss = {loss:g}\n")
+            text += f'[[host]]\nname = "{region}-{host}"\nregion = "{region}"\n'
+            text += f'address = "10.77.{net}.{host}"\nnic = "5 Gbit/s"\n'
+    return text + (
+        f'[[wan]]\nfrom = "eu"\nto = "us"\nbandwidth = "{rate:g} Mbit/s"\nlatency = "20 ms"\nbuffer = "8 MB"\n'
+        f"loss = {loss:g}\n"
+    )
 
 
 def bound(rate):
@@ -35,8 +38,8 @@ def bound(rate):
 
 
 def settle(samples, rate):
-    """Seconds until iterations reach SETTLED of the bound at this rate and stay there but for single ones (BBR measures its
-    round trip every 10 s, which takes 0.2 s)."""
+    """Seconds until iterations reach SETTLED of the bound at this rate and stay there but for single ones (BBR measures
+    its round trip every 10 s, which takes 0.2 s)."""
     passed = 0.0
     for i, sample in enumerate(samples):
         if sum(bound(rate) / each >= SETTLED for each in samples[i:i + 2]) == len(samples[i:i + 2]):
@@ -51,14 +54,18 @@ class Run:
             work = Path(work)
             (work / "told.toml").write_text(topology(STATED))
             (work / "real.toml").write_text(topology(real, loss))
-            perf = [str(bin / "all_reduce_perf"), "--topology", str(work / "told.toml"), "-b", "64M", "-e", "64M", "-w", "0", "-c",
-                    "1", "-n", str(iterations), "--links", "-J", str(work / "perf.json")]
+            perf = [
+                str(bin / "all_reduce_perf"), "--topology", str(work / "told.toml"), "-b", "64M", "-e", "64M",
+                "-w", "0", "-c", "1", "-n", str(iterations), "--links", "-J", str(work / "perf.json"),
+            ]
             command = perf
             if wrapper:
                 (work / "rank.sh").write_text(wrapper.format(work=work) + '\nexec "$@"\n')
                 command = ["bash", str(work / "rank.sh")] + perf
-            lab = [str(bin / "longspan-lab"), "run", "--topology", str(work / "real.toml"), "--prefix", "others", "--json",
-                   str(work / "lab.json"), "--timeout", "85s", "--allow-invalid"]
+            lab = [
+                str(bin / "longspan-lab"), "run", "--topology", str(work / "real.toml"), "--prefix", "others",
+                "--json", str(work / "lab.json"), "--timeout", "85s", "--allow-invalid",
+            ]
             for fault in faults:
                 lab += ["--fault", fault]
             done = subprocess.run(lab + ["--"] + command, capture_output=True, text=True, timeout=120)
@@ -84,12 +91,16 @@ class Run:
                   " ".join(f"{100 * bound(rate) / sample:.0f}" for sample in self.samples))
         carried = ", ".join(f"{link['link']} {link['capacity_bytes_per_second'] * 8e-6:.0f}" for link in self.links)
         print(f"  at the end a link was found to carry (Mbit/s): {carried}")
-        print(f"  {self.drops} of {self.packets} packets dropped, largest queue {100 * self.queue:.0f} % of the buffer, "
-              f"{self.wrong} wrong{'' if self.valid else '; INVALID RUN'}")
+        print(
+            f"  {self.drops} of {self.packets} packets dropped, largest queue {100 * self.queue:.0f} % of the buffer, "
+            f"{self.wrong} wrong{'' if self.valid else '; INVALID RUN'}"
+        )
 
     def summary(self):
-        return {"samples_s": self.samples, "drops": self.drops, "packets": self.packets, "largest_queue_share": self.queue,
-                "valid": self.valid, "wrong": self.wrong, "links": self.links}
+        return {
+            "samples_s": self.samples, "drops": self.drops, "packets": self.packets, "largest_queue_share": self.queue,
+            "valid": self.valid, "wrong": self.wrong, "links": self.links,
+        }
 
 
 def less(bin):

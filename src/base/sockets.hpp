@@ -63,8 +63,8 @@ Result<Fd> listen_at(const SocketAddress& address);
 
 struct ListenOptions {
   std::string bind_address;       ///< IP literal; empty: all interfaces
-  std::string
-      advertise_address;  ///< what peers dial; empty, or "none" (they cannot): bind_address, else reachable_ip()
+  /// What peers dial; empty, or "none" (they cannot): bind_address, else reachable_ip().
+  std::string advertise_address;
   PortRange ports;
 };
 struct Listener {

@@ -124,8 +124,8 @@ class ControlPlane final : private Hub::Outlet {
   Fd standby_listener_;
   std::shared_ptr<const security::Guard> guard_;  // shared with the rendezvous that it comes from; nullptr: no key
   ControlOptions options_;
-  std::unique_ptr<Hub>
-      hub_;  // decides on rank 0 and on the standby; elsewhere it only keeps what is known of the ranks
+  // Decides on rank 0 and on the standby; elsewhere it only keeps what is known of the ranks.
+  std::unique_ptr<Hub> hub_;
   Fd epoll_;
   std::map<int, Link> links_;                   // by rank
   std::map<std::uint64_t, Link> strangers_;     // by key

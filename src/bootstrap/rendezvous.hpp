@@ -39,11 +39,12 @@ struct Rendezvous {
 /// What one rank brings to a rendezvous.
 struct RendezvousRequest {
   LaunchInfo launch;
-  std::string host;  ///< label of this rank's host in errors and for the choice of the standby; empty: the host's name
+  /// Label of this rank's host in errors and for the choice of the standby; empty: the host's name.
+  std::string host;
   std::string payload;  ///< given to all ranks as it is; at most 1 MiB
   PortRange ports;        ///< to listen on, unless the meeting place says where
-  std::string
-      advertise;  ///< IP literal that others dial where they meet at no known place; "": those of the interfaces
+  /// IP literal that others dial where they meet at no known place; "": those of the interfaces.
+  std::string advertise;
   /// Of the job's key, which every connection proves and is encrypted with; shared with the caller. nullptr: none.
   std::shared_ptr<const security::Guard> guard;
   TimePoint deadline;   ///< the earliest deadline of all ranks ends it for all

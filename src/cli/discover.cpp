@@ -39,7 +39,8 @@ Result<const device::Nic*> card_of(const device::Inventory& inventory, const std
   if (wanted.empty()) return best;
   std::string known;
   for (const device::Nic& nic : inventory.nics) known += (known.empty() ? "" : ", ") + nic.name;
-  return Status(StatusCode::kInvalidArgument, fmt::format("--nic {}: no such network card; there are: {}", wanted, known.empty() ? "none" : known));
+  return Status(StatusCode::kInvalidArgument,
+                fmt::format("--nic {}: no such network card; there are: {}", wanted, known.empty() ? "none" : known));
 }
 
 /// One host, with the groups that were named.
@@ -57,14 +58,18 @@ std::string comments(const device::Inventory& inventory, const device::Nic* card
   if (card == nullptr) text += "# address and nic: no network card was found\n";
   else if (card->addresses.empty()) text += fmt::format("# address: {} has none\n", card->name);
   if (card != nullptr && card->bytes_per_second <= 0) {
-    text += fmt::format("# nic: the driver of {} does not state a speed; add what it carries, e.g. nic = \"10 Gbit/s\"\n", card->name);
+    text += fmt::format(
+        "# nic: the driver of {} does not state a speed; add what it carries, e.g. nic = \"10 Gbit/s\"\n", card->name);
   }
   for (const device::Nic& nic : inventory.nics) {
     if (&nic == card || nic.addresses.empty()) continue;
-    text += fmt::format("# also: {} at {} (LONGSPAN_NICS uses several together)\n", nic.name, fmt::join(nic.addresses, " "));
+    text += fmt::format("# also: {} at {} (LONGSPAN_NICS uses several together)\n", nic.name,
+                        fmt::join(nic.addresses, " "));
   }
   for (const device::RdmaDevice& rdma : inventory.rdma) text += fmt::format("# RDMA: {}\n", rdma.name);
-  for (const device::Gpu& gpu : inventory.gpus) text += fmt::format("# GPU: {}{}\n", gpu.name, gpu.model.empty() ? "" : ", " + gpu.model);
+  for (const device::Gpu& gpu : inventory.gpus) {
+    text += fmt::format("# GPU: {}{}\n", gpu.name, gpu.model.empty() ? "" : ", " + gpu.model);
+  }
   return text;
 }
 

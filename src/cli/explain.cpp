@@ -38,7 +38,8 @@ Status write_file(const std::string& path, const std::string& text) {
 Status ask_transports(planner::Explanation& explanation, const Options& options) {
   const auto allowed = [&](const spi::Transport& transport) {
     if (!options.transports || options.transports->empty()) return !transport.capabilities().test_only;
-    return std::find(options.transports->begin(), options.transports->end(), transport.name()) != options.transports->end();
+    return std::find(options.transports->begin(), options.transports->end(), transport.name()) !=
+           options.transports->end();
   };
   spi::EndpointOptions endpoint;
   endpoint.congestion_control = options.congestion_control.value_or("");

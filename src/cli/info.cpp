@@ -62,9 +62,11 @@ Status print_info(int ranks) {
 }  // namespace
 
 void add_info(CLI::App& app, int& exit_code) {
-  CLI::App* info = app.add_subcommand("info", "Transports, algorithms and settings of this build, and what is inside this host");
+  CLI::App* info =
+      app.add_subcommand("info", "Transports, algorithms and settings of this build, and what is inside this host");
   auto ranks = std::make_shared<int>(0);  // second owner: the callback, which runs after this returns
-  info->add_option("--ranks", *ranks, "Also where that many ranks of this host run best: NUMA node, processing units, GPU and NIC")
+  info->add_option("--ranks", *ranks,
+                   "Also where that many ranks of this host run best: NUMA node, processing units, GPU and NIC")
       ->check(CLI::Range(1, 4096));
   info->callback([ranks, &exit_code] {
     const Status done = print_info(*ranks);

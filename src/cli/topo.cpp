@@ -1,5 +1,5 @@
-// longspan topo FILE: the tree of a topology file, its links, and what was defaulted. topo --discover: the file's part that
-// describes this host.
+// longspan topo FILE: the tree of a topology file, its links, and what was defaulted. topo --discover: the file's part
+// that describes this host.
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
@@ -26,7 +26,8 @@ int print_topology(const std::string& path) {
 }
 
 Status discover(const DiscoverRequest& request) {
-  LONGSPAN_ASSIGN(const device::Inventory inventory, request.xml.empty() ? device::this_host() : device::from_xml(request.xml));
+  LONGSPAN_ASSIGN(const device::Inventory inventory,
+                  request.xml.empty() ? device::this_host() : device::from_xml(request.xml));
   LONGSPAN_ASSIGN(const std::string text, discovered_file(inventory, request));
   fmt::print("{}", text);
   return {};
@@ -41,13 +42,19 @@ struct TopoRequest {
 }  // namespace
 
 void add_topo(CLI::App& app, int& exit_code) {
-  CLI::App* command = app.add_subcommand("topo",
-                                         "Check a topology file and print its tree, its links and its defaults; or write "
-                                         "the part of one that describes this host");
+  CLI::App* command =
+      app.add_subcommand("topo",
+                         "Check a topology file and print its tree, its links and its defaults; or write "
+                         "the part of one that describes this host");
   auto request = std::make_shared<TopoRequest>();  // second owner: the callback, which runs after this returns
   CLI::Option* file = command->add_option("FILE", request->path, "Topology file (docs/topology.md)");
-  CLI::Option* discover_this = command->add_flag("--discover", request->discover, "Print a topology file of this host, as far as it can be found out")->excludes(file);
-  const auto option = [&](const char* name, std::string& value, const char* help) { command->add_option(name, value, help)->needs(discover_this); };
+  CLI::Option* discover_this = command
+                                   ->add_flag("--discover", request->discover,
+                                              "Print a topology file of this host, as far as it can be found out")
+                                   ->excludes(file);
+  const auto option = [&](const char* name, std::string& value, const char* help) {
+    command->add_option(name, value, help)->needs(discover_this);
+  };
   option("--hwloc-xml", request->found.xml, "Of the machine in this file of hwloc (lstopo --of xml), not of this one");
   option("--name", request->found.name, "The host's name");
   option("--nic", request->found.nic, "The network card that others reach it by");

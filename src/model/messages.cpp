@@ -11,13 +11,14 @@ std::string describe(const MessageId& id) {
 
 Status mismatch(const MessageId& id, std::string_view sender, const Match& match) {
   if (match.digest == match.wanted_digest) {
-    return Status(StatusCode::kMismatch, fmt::format("{} from {} has {} bytes, expected {}{}", describe(id), sender, match.bytes,
-                                                     match.any_length ? "at most " : "", match.room));
+    return Status(StatusCode::kMismatch, fmt::format("{} from {} has {} bytes, expected {}{}", describe(id), sender,
+                                                     match.bytes, match.any_length ? "at most " : "", match.room));
   }
-  return Status(StatusCode::kMismatch,
-                fmt::format("{} from {} belongs to another call: its digest is {:016x}, expected {:016x} (sent {} bytes, "
-                            "expected {})",
-                            describe(id), sender, match.digest, match.wanted_digest, match.bytes, match.room));
+  return Status(
+      StatusCode::kMismatch,
+      fmt::format("{} from {} belongs to another call: its digest is {:016x}, expected {:016x} (sent {} bytes, "
+                  "expected {})",
+                  describe(id), sender, match.digest, match.wanted_digest, match.bytes, match.room));
 }
 
 }  // namespace longspan::spi

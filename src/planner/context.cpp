@@ -33,9 +33,16 @@ void add(Hasher& hash, const Topology& topology) {
 }
 
 void add(Hasher& hash, const CostParameters& p) {
-  hash.add(p.nic_bytes_per_second).add(p.host_memory_bytes_per_second).add(p.reduce_bytes_per_second).add(p.copy_bytes_per_second);
+  hash.add(p.nic_bytes_per_second)
+      .add(p.host_memory_bytes_per_second)
+      .add(p.reduce_bytes_per_second)
+      .add(p.copy_bytes_per_second);
   for (const double seconds : p.message_seconds) hash.add(seconds);
-  hash.add(p.payload_fraction).add(p.deep_buffer_margin).add(p.shallow_buffer_margin).add(p.deep_buffer_seconds).add(p.window_headroom);
+  hash.add(p.payload_fraction)
+      .add(p.deep_buffer_margin)
+      .add(p.shallow_buffer_margin)
+      .add(p.deep_buffer_seconds)
+      .add(p.window_headroom);
   hash.add(p.lane_bytes_per_second).add(p.fast_nic_bytes_per_second).add(p.max_lanes);
   hash.add(std::uint64_t{p.max_chunks})
       .add(std::uint64_t{p.max_chunk_bytes})

@@ -23,7 +23,8 @@ struct CostParameters {
   /// What is left of a link for payload after IP and TCP headers (MTU 9000: 0.994; MTU 1500: 0.965).
   double payload_fraction = 0.99;
   /// Share of a WAN link that all flows together may use: a queue that is never full drops nothing. Deep buffers (at
-  /// least half the link's rate x RTT or this many seconds of its rate, or not stated) absorb the jitter of many senders.
+  /// least half the link's rate x RTT or this many seconds of its rate, or not stated) absorb the jitter of many
+  /// senders.
   double deep_buffer_seconds = 0.05;
   double deep_buffer_margin = 0.99;
   double shallow_buffer_margin = 0.97;

@@ -16,12 +16,14 @@ namespace {
 std::vector<std::string> reasons_of(const ChannelPlan& channel, const WanLink& link, double budget, double headroom) {
   std::vector<std::string> reasons;
   if (channel.rate_bytes_per_second > 0) {
-    reasons.push_back(fmt::format("rate: by bytes, its share of the {} that plans use of {}", rate_text(budget), rate_text(link.bandwidth.bytes_per_second)));
+    reasons.push_back(fmt::format("rate: by bytes, its share of the {} that plans use of {}", rate_text(budget),
+                                  rate_text(link.bandwidth.bytes_per_second)));
   } else {
     reasons.emplace_back("rate: not paced, no capacity is stated");
   }
   if (channel.window_bytes > 0) {
-    reasons.push_back(fmt::format("window: {:g} x the bandwidth-delay product of the faster direction, RTT {}", headroom, time_text(channel.rtt_seconds)));
+    reasons.push_back(fmt::format("window: {:g} x the bandwidth-delay product of the faster direction, RTT {}",
+                                  headroom, time_text(channel.rtt_seconds)));
   } else {
     reasons.emplace_back("window: the system's default, no capacity or no latency is stated");
   }
@@ -84,14 +86,16 @@ void Planner::add_flows(Explanation& explanation, const ShapeState& state, Candi
     ScheduleChannel channel{.peer = to, .send_share = share, .sends = 1};
     if (back != shares.end()) channel.recv_share = back->second, channel.recvs = 1;
     line.channel = table.channel(from, channel);
-    LinkConnections& group = alike[{path.wan, line.channel.rate_bytes_per_second, line.channel.window_bytes, line.channel.lanes}];
+    LinkConnections& group =
+        alike[{path.wan, line.channel.rate_bytes_per_second, line.channel.window_bytes, line.channel.lanes}];
     if (group.flows++ == 0) {
       const auto wan = static_cast<std::size_t>(path.wan);
       group.link = line.link;
       group.from = from;
       group.to = to;
       group.channel = line.channel;
-      group.reasons = reasons_of(line.channel, cluster_.topology.wan[wan], network_.wan_budget(wan), options_.parameters.window_headroom);
+      group.reasons = reasons_of(line.channel, cluster_.topology.wan[wan], network_.wan_budget(wan),
+                                 options_.parameters.window_headroom);
     }
     if (explanation.flows.size() < kMaxFlowLines) explanation.flows.push_back(std::move(line));
   }

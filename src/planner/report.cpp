@@ -103,7 +103,8 @@ void add_connections(std::string& text, const Explanation& e) {
       if (group.express_lanes > 0) text += fmt::format(" + {} for small messages", group.express_lanes);
       text += ", ";
     }
-    text += fmt::format("rate {}, window {}\n", rate_text(group.channel.rate_bytes_per_second), bytes_text(static_cast<double>(group.channel.window_bytes)));
+    text += fmt::format("rate {}, window {}\n", rate_text(group.channel.rate_bytes_per_second),
+                        bytes_text(static_cast<double>(group.channel.window_bytes)));
     for (const std::string& reason : group.reasons) text += fmt::format("    - {}\n", reason);
   }
 }
@@ -113,9 +114,12 @@ void add_transports(std::string& text, const Explanation& e) {
   text += "\n  transports, with hosts like this one\n";
   for (const TierTransport& each : e.transports) {
     const TransportChoice& choice = each.choice;
-    text += fmt::format("  {:<8}{:<10}{}\n", longspan::name_of(each.tier), choice.transport.empty() ? "none" : choice.transport,
+    text += fmt::format("  {:<8}{:<10}{}\n", longspan::name_of(each.tier),
+                        choice.transport.empty() ? "none" : choice.transport,
                         choice.transport.empty() ? "nothing joins these ranks" : choice.reason);
-    for (const PassedOver& passed : choice.passed) text += fmt::format("    - not {}: {}\n", passed.transport, passed.reason);
+    for (const PassedOver& passed : choice.passed) {
+      text += fmt::format("    - not {}: {}\n", passed.transport, passed.reason);
+    }
   }
 }
 

@@ -60,8 +60,9 @@ std::string connections_json(const LinkConnections& g) {
   std::string reasons;
   for (const std::string& reason : g.reasons) reasons += (reasons.empty() ? "" : ", ") + quoted(reason);
   return fmt::format(
-      R"({{"link": {}, "flows": {}, "from": {}, "to": {}, "transport": {}, "congestion_control": {}, "lanes": {}, "repair_lanes": {}, )"
-      R"("express_lanes": {}, "rate_bytes_per_second": {:.0f}, "window_bytes": {}, "rtt_us": {}, "loss": {:g}, "reasons": [{}]}})",
+      R"({{"link": {}, "flows": {}, "from": {}, "to": {}, "transport": {}, "congestion_control": {}, )"
+      R"("lanes": {}, "repair_lanes": {}, "express_lanes": {}, "rate_bytes_per_second": {:.0f}, )"
+      R"("window_bytes": {}, "rtt_us": {}, "loss": {:g}, "reasons": [{}]}})",
       quoted(g.link), g.flows, g.from, g.to, g.transport.empty() ? "null" : quoted(g.transport),
       g.transport.empty() ? "null" : quoted(g.congestion_control), g.lanes, g.repair_lanes, g.express_lanes,
       g.channel.rate_bytes_per_second, g.channel.window_bytes, us(g.channel.rtt_seconds), g.channel.loss, reasons);
@@ -74,8 +75,8 @@ std::string transport_json(const TierTransport& each) {
   const TransportChoice& choice = each.choice;
   return fmt::format(R"({{"tier": {}, "transport": {}, "medium": {}, "reason": {}, "from": {}, "to": {}, "not": {}}})",
                      quoted(longspan::name_of(each.tier)), choice.transport.empty() ? "null" : quoted(choice.transport),
-                     choice.transport.empty() ? "null" : quoted(name_of(choice.traits.medium)), quoted(choice.reason), each.from,
-                     each.to, list(choice.passed, passed));
+                     choice.transport.empty() ? "null" : quoted(name_of(choice.traits.medium)), quoted(choice.reason),
+                     each.from, each.to, list(choice.passed, passed));
 }
 
 std::string rejected_json(const Rejected& r) {

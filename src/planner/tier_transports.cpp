@@ -15,8 +15,8 @@ constexpr std::size_t kMaxKinds = 32;
 
 bool alike(const EndpointOffer& a, const EndpointOffer& b) {
   const auto key = [](const EndpointOffer& o) {
-    return std::tie(o.transport, o.limit, o.named, o.unusable, o.traits.medium, o.traits.fabric, o.traits.rate_bytes_per_second,
-                    o.traits.latency, o.traits.reach, o.traits.preference);
+    return std::tie(o.transport, o.limit, o.named, o.unusable, o.traits.medium, o.traits.fabric,
+                    o.traits.rate_bytes_per_second, o.traits.latency, o.traits.reach, o.traits.preference);
   };
   return key(a) == key(b);
 }
@@ -51,7 +51,9 @@ using Pairs = std::map<std::tuple<Tier, std::size_t, std::size_t>, std::pair<int
 /// Joins what is inside one more part to what is inside the parts before: every pair across them is of this tier.
 void merge(Tier tier, Present& all, const Present& part, Pairs& pairs) {
   for (const auto& [a, from] : all) {
-    for (const auto& [b, to] : part) pairs.emplace(std::tuple(tier, std::min(a, b), std::max(a, b)), std::pair(from, to));
+    for (const auto& [b, to] : part) {
+      pairs.emplace(std::tuple(tier, std::min(a, b), std::max(a, b)), std::pair(from, to));
+    }
   }
   all.insert(part.begin(), part.end());
 }
@@ -64,9 +66,15 @@ Pairs pairs_of(const Cluster& cluster, const Kinds& kinds) {
     const auto host = static_cast<std::size_t>(cluster.host_of_rank[static_cast<std::size_t>(rank)]);
     merge(Tier::kHost, hosts[host], {{kinds.of_rank[static_cast<std::size_t>(rank)], rank}}, pairs);
   }
-  for (std::size_t h = 0; h < hosts.size(); ++h) merge(Tier::kRack, racks[static_cast<std::size_t>(t.hosts[h].rack)], hosts[h], pairs);
-  for (std::size_t r = 0; r < racks.size(); ++r) merge(Tier::kSite, sites[static_cast<std::size_t>(t.racks[r].parent)], racks[r], pairs);
-  for (std::size_t s = 0; s < sites.size(); ++s) merge(Tier::kRegion, regions[static_cast<std::size_t>(t.sites[s].parent)], sites[s], pairs);
+  for (std::size_t h = 0; h < hosts.size(); ++h) {
+    merge(Tier::kRack, racks[static_cast<std::size_t>(t.hosts[h].rack)], hosts[h], pairs);
+  }
+  for (std::size_t r = 0; r < racks.size(); ++r) {
+    merge(Tier::kSite, sites[static_cast<std::size_t>(t.racks[r].parent)], racks[r], pairs);
+  }
+  for (std::size_t s = 0; s < sites.size(); ++s) {
+    merge(Tier::kRegion, regions[static_cast<std::size_t>(t.sites[s].parent)], sites[s], pairs);
+  }
   Present all;
   for (const Present& region : regions) merge(Tier::kWan, all, region, pairs);
   return pairs;
@@ -80,8 +88,11 @@ std::vector<TierTransport> transports_by_tier(const Cluster& cluster, std::span<
   const Kinds kinds = kinds_of(cluster, offers);
   for (const auto& [key, ends] : pairs_of(cluster, kinds)) {
     const auto [from, to] = ends;
-    const auto of = [&](int rank) -> const Offers& { return offers[offers.size() == 1 ? 0 : static_cast<std::size_t>(rank)]; };
-    TransportChoice choice = choose_transport(of(from), of(to), std::get<Tier>(key), cluster.describe(from), cluster.describe(to));
+    const auto of = [&](int rank) -> const Offers& {
+      return offers[offers.size() == 1 ? 0 : static_cast<std::size_t>(rank)];
+    };
+    TransportChoice choice =
+        choose_transport(of(from), of(to), std::get<Tier>(key), cluster.describe(from), cluster.describe(to));
     const auto again = std::find_if(found.begin(), found.end(), [&](const TierTransport& each) {
       return each.tier == std::get<Tier>(key) && each.choice.transport == choice.transport;
     });
@@ -92,7 +103,9 @@ std::vector<TierTransport> transports_by_tier(const Cluster& cluster, std::span<
     // What tiers are priced by is the slowest pair.
     again->choice.traits.latency = std::max(again->choice.traits.latency, choice.traits.latency);
     double& rate = again->choice.traits.rate_bytes_per_second;
-    if (choice.traits.rate_bytes_per_second > 0) rate = rate > 0 ? std::min(rate, choice.traits.rate_bytes_per_second) : choice.traits.rate_bytes_per_second;
+    if (choice.traits.rate_bytes_per_second > 0) {
+      rate = rate > 0 ? std::min(rate, choice.traits.rate_bytes_per_second) : choice.traits.rate_bytes_per_second;
+    }
   }
   return found;
 }

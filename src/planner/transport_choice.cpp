@@ -21,7 +21,8 @@ struct Joined {
 };
 
 const EndpointOffer* find(std::span<const EndpointOffer> offers, std::string_view transport) {
-  const auto found = std::find_if(offers.begin(), offers.end(), [&](const EndpointOffer& each) { return each.transport == transport; });
+  const auto found = std::find_if(offers.begin(), offers.end(),
+                                  [&](const EndpointOffer& each) { return each.transport == transport; });
   return found == offers.end() ? nullptr : &*found;
 }
 
@@ -51,12 +52,14 @@ std::string rate_of(const spi::EndpointTraits& traits) {
 auto order(const Joined& joined) {
   const spi::EndpointTraits& t = joined.traits;
   const bool known = t.latency.count() > 0;
-  return std::tuple(!joined.by_itself, t.medium, t.preference, -t.rate_bytes_per_second, !known, t.latency, joined.name);
+  return std::tuple(!joined.by_itself, t.medium, t.preference, -t.rate_bytes_per_second, !known, t.latency,
+                    joined.name);
 }
 
 bool much_faster(const Joined& other, const Joined& first) {
   const double rate = first.traits.rate_bytes_per_second;
-  return rate > 0 && other.by_itself == first.by_itself && other.traits.rate_bytes_per_second >= kWorthLessSuited * rate;
+  return rate > 0 && other.by_itself == first.by_itself &&
+         other.traits.rate_bytes_per_second >= kWorthLessSuited * rate;
 }
 
 bool faster(const Joined& a, const Joined& b) {
@@ -70,8 +73,12 @@ std::string why_not(const Joined& passed, const Joined& taken) {
   const spi::EndpointTraits& a = passed.traits;
   const spi::EndpointTraits& b = taken.traits;
   if (a.medium > b.medium) return fmt::format("{} comes after {}", name_of(a.medium), name_of(b.medium));
-  if (a.preference > b.preference) return fmt::format("a general layer; {} is made for {}", taken.name, name_of(b.medium));
-  if (a.rate_bytes_per_second < b.rate_bytes_per_second) return fmt::format("{}, {} has {}", rate_of(a), taken.name, rate_of(b));
+  if (a.preference > b.preference) {
+    return fmt::format("a general layer; {} is made for {}", taken.name, name_of(b.medium));
+  }
+  if (a.rate_bytes_per_second < b.rate_bytes_per_second) {
+    return fmt::format("{}, {} has {}", rate_of(a), taken.name, rate_of(b));
+  }
   if (a.latency != b.latency) return fmt::format("{} has the lower latency", taken.name);
   return fmt::format("as good as {}, which has the first name", taken.name);
 }
@@ -79,7 +86,9 @@ std::string why_not(const Joined& passed, const Joined& taken) {
 std::string why(const Joined& taken, Tier tier, std::size_t usable) {
   std::string text(name_of(taken.traits.medium));
   if (taken.traits.rate_bytes_per_second > 0) text += ", " + rate_text(taken.traits.rate_bytes_per_second);
-  if (taken.traits.latency.count() > 0) text += fmt::format(", {} a message", time_text(static_cast<double>(taken.traits.latency.count()) * 1e-9));
+  if (taken.traits.latency.count() > 0) {
+    text += fmt::format(", {} a message", time_text(static_cast<double>(taken.traits.latency.count()) * 1e-9));
+  }
   if (!taken.traits.detail.empty()) text += fmt::format(" ({})", taken.traits.detail);
   if (!taken.by_itself) return text + "; named in LONGSPAN_TRANSPORTS";
   if (tier == Tier::kWan) return text + "; paced, made for long links";
@@ -89,7 +98,8 @@ std::string why(const Joined& taken, Tier tier, std::size_t usable) {
 /// Sorts the transports of both ranks into those that join them and the others.
 class Survey {
  public:
-  Survey(std::span<const EndpointOffer> mine, std::span<const EndpointOffer> theirs, Tier tier, std::string_view side, std::string_view other)
+  Survey(std::span<const EndpointOffer> mine, std::span<const EndpointOffer> theirs, Tier tier, std::string_view side,
+         std::string_view other)
       : mine_(mine), theirs_(theirs), tier_(tier), side_(side), other_(other) {
     for (const EndpointOffer& offer : mine) look(offer.transport);
     for (const EndpointOffer& offer : theirs) {
@@ -105,13 +115,16 @@ class Survey {
     const EndpointOffer* b = find(theirs_, name);
     const auto pass = [&](std::string reason) { passed.push_back({name, std::move(reason)}); };
     const std::string missing = lack(a, side_), missing_there = lack(b, other_);
-    if (!missing.empty() && !missing_there.empty() && a != nullptr && b != nullptr && a->unusable == b->unusable) return pass(a->unusable);
+    if (!missing.empty() && !missing_there.empty() && a != nullptr && b != nullptr && a->unusable == b->unusable) {
+      return pass(a->unusable);
+    }
     if (!missing.empty()) return pass(missing);
     if (!missing_there.empty()) return pass(missing_there);
     const Tier limit = std::min(a->limit, b->limit);
     if (tier_ > limit) {
-      return pass(limit <= Tier::kHost ? std::string("joins ranks of one host only")
-                                       : std::string("does not encrypt, and LONGSPAN_ENCRYPT asks for it between regions"));
+      return pass(limit <= Tier::kHost
+                      ? std::string("joins ranks of one host only")
+                      : std::string("does not encrypt, and LONGSPAN_ENCRYPT asks for it between regions"));
     }
     if (!a->traits.fabric.empty() && !b->traits.fabric.empty() && a->traits.fabric != b->traits.fabric) {
       return pass(fmt::format("other networks: {} at {}, {} at {}", a->traits.fabric, side_, b->traits.fabric, other_));
@@ -119,8 +132,9 @@ class Survey {
     Joined joined{a->transport, both(a->traits, b->traits), true};
     joined.by_itself = tier_ <= joined.traits.reach;
     if (!joined.by_itself && !(a->named && b->named)) {
-      return pass(fmt::format("meant for ranks up to one {}; to use it farther, name it in LONGSPAN_TRANSPORTS on all ranks",
-                              longspan::name_of(joined.traits.reach)));
+      return pass(
+          fmt::format("meant for ranks up to one {}; to use it farther, name it in LONGSPAN_TRANSPORTS on all ranks",
+                      longspan::name_of(joined.traits.reach)));
     }
     usable.push_back(std::move(joined));
   }
@@ -160,7 +174,9 @@ TransportChoice choose_transport(std::span<const EndpointOffer> mine, std::span<
   if (taken != &first) choice.reason += fmt::format("; {} has {}", first.name, rate_of(first.traits));
   for (const Joined& each : survey.usable) {
     if (&each == taken) continue;
-    choice.passed.push_back({std::string(each.name), taken != &first && &each == &first ? fmt::format("slower: {}", rate_of(each.traits)) : why_not(each, *taken)});
+    choice.passed.push_back({std::string(each.name), taken != &first && &each == &first
+                                                         ? fmt::format("slower: {}", rate_of(each.traits))
+                                                         : why_not(each, *taken)});
   }
   return choice;
 }

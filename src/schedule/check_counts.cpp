@@ -14,14 +14,15 @@ Status parts_cover(const Grid& grid, std::size_t count, std::uint32_t chunks, st
     for (std::uint32_t s = 0; s < grid.segments(); ++s) {
       const ElementRange part = elements_of(grid.edge(s), grid.edge(s + 1), count, c, chunks, element_size);
       if (part.offset != at && part.length != 0) {
-        return defect(fmt::format("{} elements of {} bytes in {} chunks: part {} of chunk {} starts at {}, expected {}", count,
-                                  element_size, chunks, s, c, part.offset, at));
+        return defect(fmt::format("{} elements of {} bytes in {} chunks: part {} of chunk {} starts at {}, expected {}",
+                                  count, element_size, chunks, s, c, part.offset, at));
       }
       at += part.length;
     }
   }
   if (at == count) return {};
-  return defect(fmt::format("{} elements of {} bytes in {} chunks: the parts hold {}", count, element_size, chunks, at));
+  return defect(
+      fmt::format("{} elements of {} bytes in {} chunks: the parts hold {}", count, element_size, chunks, at));
 }
 
 /// A message as its two ends see it.
@@ -73,8 +74,10 @@ Status check_counts(const Program& program, const Grid& grid, const CheckOptions
           const auto sent = elements_of(m.sent.begin, m.sent.end, count + m.sent_class, 0, chunks, size);
           const auto got = elements_of(m.received.begin, m.received.end, count + m.received_class, 0, chunks, size);
           if (sent.length != got.length) {
-            return defect(fmt::format("for {} elements of {} bytes in {} chunks a message has {} elements at its sender "
-                                      "and {} at its receiver", count, size, chunks, sent.length, got.length));
+            return defect(
+                fmt::format("for {} elements of {} bytes in {} chunks a message has {} elements at its sender "
+                            "and {} at its receiver",
+                            count, size, chunks, sent.length, got.length));
           }
         }
       }

@@ -24,7 +24,9 @@ struct Shape {
   explicit Shape(const Program& program) {
     const std::size_t n = program.ranks.size();
     first.resize(n + 1);
-    for (std::size_t r = 0; r < n; ++r) first[r + 1] = first[r] + static_cast<std::uint32_t>(program.ranks[r].steps.size());
+    for (std::size_t r = 0; r < n; ++r) {
+      first[r + 1] = first[r] + static_cast<std::uint32_t>(program.ranks[r].steps.size());
+    }
     dependents.resize(first[n]);
     readers.resize(first[n]);
     rank_of.resize(first[n]);
@@ -104,7 +106,9 @@ class Run {
   std::size_t pair(std::uint32_t send) const {
     return rank_of(send) * program_.ranks.size() + static_cast<std::size_t>(step(send).peer);
   }
-  std::uint32_t& left(std::uint32_t id) { return left_[collective_of(id)][rank_of(id) * setting_.chunks + chunk_of(id)]; }
+  std::uint32_t& left(std::uint32_t id) {
+    return left_[collective_of(id)][rank_of(id) * setting_.chunks + chunk_of(id)];
+  }
 
   void admit(std::uint32_t collective, std::uint32_t rank) {
     std::uint32_t& next = admitted_[collective][rank];
@@ -224,8 +228,8 @@ class Run {
       const std::uint32_t rank = rank_of(id);
       if (rank == last_rank || ++stuck > kShown) continue;
       last_rank = rank;
-      text += fmt::format("; {} of chunk {} waits for rank {}", where(program_, StepRef{rank, index_of(id)}), chunk_of(id),
-                          step(id).peer);
+      text += fmt::format("; {} of chunk {} waits for rank {}", where(program_, StepRef{rank, index_of(id)}),
+                          chunk_of(id), step(id).peer);
     }
     if (std::all_of(state_.begin(), state_.end(), [](const Instance& i) { return i.done; })) return {};
     return defect(fmt::format("deadlock with {} chunks, {} in flight, {} messages of credit{}{}", setting_.chunks,

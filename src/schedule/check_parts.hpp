@@ -36,7 +36,9 @@ class Layout {
   Layout(const Schedule& schedule, const Grid& grid, bool in_place);
 
   std::uint32_t cells() const { return cells_; }
-  std::uint32_t in_cell(std::uint32_t block, std::uint32_t segment) const { return block * grid_->segments() + segment; }
+  std::uint32_t in_cell(std::uint32_t block, std::uint32_t segment) const {
+    return block * grid_->segments() + segment;
+  }
   std::uint32_t out_cell(std::uint32_t block, std::uint32_t segment) const {
     return same_as_[out_base_ + block * grid_->segments() + segment];
   }

@@ -70,8 +70,9 @@ class RaceCheck {
 
  private:
   Status fail(std::uint32_t step, std::string_view verb, std::uint32_t other, std::string_view other_verb) const {
-    return defect(fmt::format("{} {} what {} {}, and no dependency orders them{}", where(program_, StepRef{rank_, step}),
-                              verb, describe_step(schedule_, other), other_verb, in_place_ ? " (in place)" : ""));
+    return defect(fmt::format("{} {} what {} {}, and no dependency orders them{}",
+                              where(program_, StepRef{rank_, step}), verb, describe_step(schedule_, other), other_verb,
+                              in_place_ ? " (in place)" : ""));
   }
   Status read(std::uint32_t cell, std::uint32_t step) {
     History& seen = history_[cell];

@@ -113,7 +113,9 @@ class RankCheck {
   }
 
   Status step(const Step& s) const {
-    if (std::size_t{s.operands_begin} + s.operands_count > schedule_.operands.size()) return fail("operands out of range");
+    if (std::size_t{s.operands_begin} + s.operands_count > schedule_.operands.size()) {
+      return fail("operands out of range");
+    }
     if (s.phase >= std::max<std::size_t>(1, schedule_.phases.size())) return fail("no such phase");
     LONGSPAN_TRY(dependencies_of(s));
     LONGSPAN_TRY(operand_count(s));
@@ -126,7 +128,9 @@ class RankCheck {
       if (s.dst.buffer == BufferKind::kIn) return fail("writes the caller's input");
     }
     if (moves(s)) return peer_of(s);
-    if (s.kind == StepKind::kReduce && !reduces(schedule_.shape.kind)) return fail("reduces in a collective that only moves");
+    if (s.kind == StepKind::kReduce && !reduces(schedule_.shape.kind)) {
+      return fail("reduces in a collective that only moves");
+    }
     for (const Operand& operand : operands(schedule_, s)) LONGSPAN_TRY(same_form(s.dst, operand.slice));
     return {};
   }
@@ -136,7 +140,9 @@ class RankCheck {
       return fail("dependencies out of range");
     }
     for (const Dependency& d : dependencies(schedule_, s)) {
-      if (d.step >= schedule_.steps.size()) return fail(fmt::format("depends on step {}, which does not exist", d.step));
+      if (d.step >= schedule_.steps.size()) {
+        return fail(fmt::format("depends on step {}, which does not exist", d.step));
+      }
       if (d.step < step_) continue;
       const bool back = depends_on(d.step, step_);
       return fail(fmt::format("depends on {}{}", describe_step(schedule_, d.step),
@@ -196,7 +202,8 @@ class RankCheck {
 
   Status same_form(const Slice& dst, const Slice& read) const {
     if (dst.blocks != read.blocks || dst.begin != read.begin || dst.end != read.end) {
-      return fail(fmt::format("{} and {} are not the same elements", describe(schedule_, dst), describe(schedule_, read)));
+      return fail(
+          fmt::format("{} and {} are not the same elements", describe(schedule_, dst), describe(schedule_, read)));
     }
     for (std::uint32_t i = 0; i < dst.blocks; ++i) {
       if (length_class_of(schedule_, dst, i) == length_class_of(schedule_, read, i)) continue;
@@ -259,7 +266,9 @@ Status match_messages(Program& program) {
   }));
   LONGSPAN_TRY(each(StepKind::kRecv, [&](StepRef at, const Step& s) -> Status {
     const auto found = sends.find(message_key(static_cast<std::uint32_t>(s.peer), at.rank, s.stream));
-    if (found == sends.end()) return defect(fmt::format("{}: rank {} sends no such message", where(program, at), s.peer));
+    if (found == sends.end()) {
+      return defect(fmt::format("{}: rank {} sends no such message", where(program, at), s.peer));
+    }
     const StepRef send = found->second;
     std::uint32_t& taken = program.other_end[send.rank][send.step];
     if (taken != kNone) {

@@ -79,8 +79,9 @@ class SymbolicRun {
       const bool viewed = cell.writer != kNone && schedule.steps[cell.writer].view_ok;
       const std::uint32_t recv = operand.from_recv < 0 ? kNone : static_cast<std::uint32_t>(operand.from_recv);
       if ((viewed || recv != kNone) && recv != cell.writer) {
-        return fail(at, fmt::format("reads {} as if step {} had written it, but {} did", describe(schedule, operand.slice),
-                                    operand.from_recv, describe_step(schedule, cell.writer)));
+        return fail(at,
+                    fmt::format("reads {} as if step {} had written it, but {} did", describe(schedule, operand.slice),
+                                operand.from_recv, describe_step(schedule, cell.writer)));
       }
       values.push_back(cell.value);
     }
@@ -156,8 +157,9 @@ class SymbolicRun {
     if (!values_.final_value(value)) return "was not made final (scaled) by the last reduce";
     const Expr first = agreed_.try_emplace(position, value).first->second;
     if (first == value) return {};
-    return fmt::format("is reduced in another order than on a lower rank (results would differ in bits): {} here, {} there",
-                       values_.text(value), values_.text(first));
+    return fmt::format(
+        "is reduced in another order than on a lower rank (results would differ in bits): {} here, {} there",
+        values_.text(value), values_.text(first));
   }
 
   const Program& program_;

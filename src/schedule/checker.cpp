@@ -47,8 +47,8 @@ Layout::Layout(const Schedule& schedule, const Grid& grid, bool in_place) : sche
   if (!in_place) return;
   for (std::uint32_t block = 0; block < outs; ++block) {
     Slice alias;
-    if (!in_place_alias(schedule.shape, schedule.ranks, schedule.rank, Slice{BufferKind::kOut, 0, block, 1, kZero, kOne},
-                        alias)) {
+    if (!in_place_alias(schedule.shape, schedule.ranks, schedule.rank,
+                        Slice{BufferKind::kOut, 0, block, 1, kZero, kOne}, alias)) {
       continue;
     }
     for (std::uint32_t s = 0; s < segments; ++s) same_as_[out_base_ + block * segments + s] = in_cell(alias.block, s);

@@ -33,7 +33,8 @@ struct CheckOptions {
 ///   receivers read from the sender's memory (peer views)
 /// - for `counts` and several chunk counts and element sizes, the parts cover every element exactly once
 ///
-/// The error names rank, step and slice. Cost: about the number of steps times the pieces that the slices cut a block in.
+/// The error names rank, step and slice. Cost: about the number of steps times the pieces that the slices cut a block
+/// in.
 Status check(std::span<const Schedule> all_ranks, const Cluster& cluster, const CheckOptions& options = {});
 
 /// Checks that an algorithm's stages say what its schedules do: the same phases, bytes for every pair of ranks, rounds

@@ -52,7 +52,9 @@ std::string body_of(const Schedule& s, const Step& step) {
   if (step.kind == StepKind::kSend || step.kind == StepKind::kRecv) {
     const bool sends = step.kind == StepKind::kSend;
     std::string what = "signal";
-    if (!step.signal) what = sends ? (operands.empty() ? "nothing" : describe(s, operands[0].slice)) : describe(s, step.dst);
+    if (!step.signal) {
+      what = sends ? (operands.empty() ? "nothing" : describe(s, operands[0].slice)) : describe(s, step.dst);
+    }
     return fmt::format("{} {} {} rank {} stream {}", kind, what, sends ? "to" : "from", step.peer, step.stream);
   }
   std::string reads;

@@ -62,8 +62,8 @@ Result<Expr> Expressions::reduce(std::span<const Expr> operands, bool final_valu
     if (operand.final_value) return Status(StatusCode::kInternal, "reduces a final (scaled) value again");
     if (i > 0 && operand.lowest < nodes_[operands[i - 1]].lowest) {
       return Status(StatusCode::kInternal,
-                    fmt::format("has its operands out of order: one from rank {} after one from rank {}", operand.lowest,
-                                nodes_[operands[i - 1]].lowest));
+                    fmt::format("has its operands out of order: one from rank {} after one from rank {}",
+                                operand.lowest, nodes_[operands[i - 1]].lowest));
     }
   }
   const Expr made = add(std::move(node));

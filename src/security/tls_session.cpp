@@ -55,8 +55,8 @@ TlsSession::TlsSession(SSL_CTX* context, int fd, Role role, const Psk& psk, std:
   SSL_set_app_data(ssl_.get(), this);
   if (role == Role::kDials) {
     SSL_set_connect_state(ssl_.get());
-    SSL_set_verify(ssl_.get(), SSL_VERIFY_PEER,
-                   nullptr);  // no certificate is good enough: nobody is trusted to sign one
+    // No certificate is good enough: nobody is trusted to sign one.
+    SSL_set_verify(ssl_.get(), SSL_VERIFY_PEER, nullptr);
   } else {
     SSL_set_accept_state(ssl_.get());
   }

@@ -1,6 +1,6 @@
-// Connections that are cut in the middle of a collective, in real processes: with a reset, with a FIN, without a word as by
-// a NAT that has forgotten them, half open; one side only or again and again. The collective goes on over new ones, and its
-// result has every bit.
+// Connections that are cut in the middle of a collective, in real processes: with a reset, with a FIN, without a word
+// as by a NAT that has forgotten them, half open; one side only or again and again. The collective goes on over new
+// ones, and its result has every bit.
 #include <dirent.h>
 #include <linux/filter.h>
 #include <linux/tcp.h>
@@ -74,7 +74,9 @@ using CutHere = std::function<int(int rank)>;  ///< how many it cut
 
 std::vector<std::string> run(const std::function<std::string(Communicator&)>& body) {
   std::vector<std::string> reports;
-  for (const auto& outcome : testing::run_ranks(testing::two_regions(1, "2 Gbit/s"), body)) reports.push_back(outcome.report);
+  for (const auto& outcome : testing::run_ranks(testing::two_regions(1, "2 Gbit/s"), body)) {
+    reports.push_back(outcome.report);
+  }
   return reports;
 }
 
@@ -84,11 +86,15 @@ std::string sum_and_cut(Communicator& comm, int every, const CutHere& cut_here) 
   std::vector<float> out(kCount);
   int cut = 0;
   for (int round = 0; round < 12; ++round) {
-    for (std::size_t i = 0; i < kCount; ++i) in[i] = static_cast<float>((i + static_cast<std::size_t>(round)) % 1000 + 1);
+    for (std::size_t i = 0; i < kCount; ++i) {
+      in[i] = static_cast<float>((i + static_cast<std::size_t>(round)) % 1000 + 1);
+    }
     std::fill(out.begin(), out.end(), -1.0F);
     Work work = comm.all_reduce_async(in.data(), out.data(), kCount, DataType::kFloat32, ReduceOp::kSum);
     if (round > 0 && round % every == 0) cut += cut_here(comm.rank());
-    if (const Status status = work.wait(); !status.ok()) return "round " + std::to_string(round) + ": " + status.to_string();
+    if (const Status status = work.wait(); !status.ok()) {
+      return "round " + std::to_string(round) + ": " + status.to_string();
+    }
     for (std::size_t i = 0; i < kCount; ++i) {
       if (out[i] != kRanks * in[i]) return "round " + std::to_string(round) + ": wrong at " + std::to_string(i);
     }
@@ -115,7 +121,8 @@ TEST_CASE("connections that are cut in the middle of a collective are replaced, 
 
 TEST_CASE("connections that a NAT has forgotten, in both directions or in one, are replaced, and no bit differs") {
   const bool both = GENERATE(true, false);
-  // Rounds 4 and 8: the second time those that replaced the first ones. What is silent is noticed after a second and more.
+  // Rounds 4 and 8: the second time those that replaced the first ones. What is silent is noticed after a second and
+  // more.
   const auto reports = run([&](Communicator& comm) {
     return sum_and_cut(comm, 4, [&](int rank) { return both || rank == 1 ? cut_connections(Cut::kSwallow, 1000) : 0; });
   });
@@ -129,7 +136,8 @@ TEST_CASE("half-open connections, of which one side has heard nothing, are repla
   const int deaf = GENERATE(0, 1);
   // Whoever is deaf never hears the reset that the other side's end of the connection would send, or has sent.
   const auto reports = run([&](Communicator& comm) {
-    return sum_and_cut(comm, 4, [&](int rank) { return cut_connections(rank == deaf ? Cut::kSwallow : Cut::kReset, 1000); });
+    return sum_and_cut(comm, 4,
+                       [&](int rank) { return cut_connections(rank == deaf ? Cut::kSwallow : Cut::kReset, 1000); });
   });
   INFO("deaf is rank " << deaf << ": " << reports[0] << "; " << reports[1]);
   CHECK(reports[0].starts_with("right"));

@@ -1,4 +1,5 @@
-// A rank that reduces until that fails, and then says what it was told and how long the failing call took, by its own clock:
+// A rank that reduces until that fails, and then says what it was told and how long the failing call took, by its own
+// clock:
 //   outage_probe SECONDS   (the deadline is LONGSPAN_TIMEOUT)
 #include <chrono>
 #include <cstdio>
@@ -18,7 +19,8 @@ int main(int argc, char** argv) {
   std::vector<float> data(std::size_t{4} << 20, 1.0F);
   while (Clock::now() < end) {
     const auto began = Clock::now();
-    const longspan::Status status = comm->all_reduce(data.data(), data.data(), data.size(), longspan::DataType::kFloat32, longspan::ReduceOp::kMax);
+    const longspan::Status status =
+        comm->all_reduce(data.data(), data.data(), data.size(), longspan::DataType::kFloat32, longspan::ReduceOp::kMax);
     const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
     if (status.ok()) continue;
     std::printf("failed after %.3f s: %s\n", seconds, status.to_string().c_str());

@@ -1,5 +1,6 @@
-// The house rules that a compiler does not see: who includes whom, and that transports and algorithms are named nowhere
-// but in their own folders (docs/architecture.md).
+// The house rules that a compiler does not see: who includes whom, that transports and algorithms are named nowhere but
+// in their own folders (docs/architecture.md), and how wide code is.
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -29,15 +30,16 @@ std::string read(const fs::path& path) {
   return std::string(std::istreambuf_iterator<char>(in), {});
 }
 
-std::vector<fs::path> sources_under(const fs::path& folder) {
+std::vector<fs::path> files_under(const fs::path& folder, const std::set<std::string>& extensions) {
   std::vector<fs::path> found;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    const std::string extension = entry.path().extension();
-    if (entry.is_regular_file() && (extension == ".hpp" || extension == ".cpp" || extension == ".h" || extension == ".cu")) {
-      found.push_back(entry.path());
-    }
+    if (entry.is_regular_file() && extensions.contains(entry.path().extension())) found.push_back(entry.path());
   }
   return found;
+}
+
+std::vector<fs::path> sources_under(const fs::path& folder) {
+  return files_under(folder, {".hpp", ".cpp", ".h", ".cu"});
 }
 
 /// "src/executor" for src/executor/reduce/x.cpp, "transports/tcp", "perf/lab", "include", ...
@@ -137,6 +139,24 @@ TEST_CASE("Transports and algorithms are named only in their own folders") {
         INFO(fs::relative(file, kRoot).string() << " names " << name);
         CHECK(code.find("\"" + name + "\"") == std::string::npos);
         CHECK_FALSE(std::regex_search(code, std::regex("(transport|algorithm)_" + name + "\\b")));
+      }
+    }
+  }
+}
+
+TEST_CASE("No line of code has more than 120 columns") {
+  const auto columns = [](const std::string& line) {  // of UTF-8
+    return std::count_if(line.begin(), line.end(), [](char byte) { return (byte & 0xc0) != 0x80; });
+  };
+  const std::set<std::string> wider{"src/device", "src/executor", "src/runtime", "tests/fuzz", "tests/support"};
+  for (const char* top : {"include", "src", "transports", "algorithms", "bindings", "perf", "tests"}) {
+    for (const fs::path& file : files_under(kRoot / top, {".hpp", ".cpp", ".h", ".cu", ".py"})) {
+      if (wider.contains(part_of(file)) || file.string().find("/integration/cuda/") != std::string::npos) continue;
+      std::istringstream lines(read(file));
+      int number = 0;
+      for (std::string line; std::getline(lines, line);) {
+        if (++number; columns(line) <= 120) continue;
+        FAIL_CHECK(fs::relative(file, kRoot).string() << ":" << number << " has " << columns(line) << " columns");
       }
     }
   }

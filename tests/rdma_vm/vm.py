@@ -5,8 +5,9 @@
 
 QEMU boots the kernel that fetch_kernel.sh unpacked. This machine's root file system is the machine's root, shared
 read-only; what the command writes is gone afterwards, except under /run/out, which is DIR. The command's output streams
-to standard output, and its exit code is that of this program. 124: the deadline passed; 125: the machine did not come up
-(the end of its kernel's log is printed then). With /dev/kvm it boots in seconds; without, QEMU emulates the processor.
+to standard output, and its exit code is that of this program. 124: the deadline passed; 125: the machine did not come
+up (the end of its kernel's log is printed then). With /dev/kvm it boots in seconds; without, QEMU emulates the
+processor.
 """
 
 import argparse
@@ -27,7 +28,9 @@ FIRST_MODULES = ["virtio_pci", "9p", "9pnet_virtio", "overlay", "virtio_console"
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description="Runs a command in a virtual machine that shares this machine's files.")
+    parser = argparse.ArgumentParser(
+        description="Runs a command in a virtual machine that shares this machine's files."
+    )
     parser.add_argument("--kernel", type=pathlib.Path, default=HERE.parent.parent / "build" / "rdma_vm" / "kernel")
     parser.add_argument("--cpus", type=int, default=max(2, min(4, os.cpu_count() or 2)))
     parser.add_argument("--memory", type=int, default=3072, help="MiB")
@@ -72,7 +75,9 @@ def command_script(given):
     for name in ("PATH", "HOME", "LANG"):
         if name in os.environ:
             lines.append(f"export {name}={shlex.quote(os.environ[name])}")
-    lines += [f"export {name}={shlex.quote(value)}" for name, value in os.environ.items() if name.startswith("LONGSPAN_")]
+    lines += [
+        f"export {name}={shlex.quote(value)}" for name, value in os.environ.items() if name.startswith("LONGSPAN_")
+    ]
     lines.append("ulimit -n 65536 -l unlimited")
     lines.append(shlex.join(given.command))
     return "\n".join(lines) + "\n"
@@ -110,18 +115,18 @@ def can_virtualise():
 
 def qemu_command(given, folder, initial):
     accelerators = ["-accel", "kvm"] if can_virtualise() else []
-    command = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-               *accelerators, "-accel", "tcg,thread=multi", "-cpu", "max,arch-capabilities=off",
-               "-smp", str(given.cpus), "-m", str(given.memory),
-               "-kernel", str(given.kernel / "vmlinuz"), "-initrd", str(initial),
-               "-append", "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable",
-               "-serial", f"file:{folder / 'kernel.log'}",
-               "-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap",
-               "-device", "virtio-9p-pci,fsdev=host,mount_tag=host",
-               "-device", "virtio-serial-pci",
-               "-chardev", "stdio,id=output,signal=off", "-device", "virtserialport,chardev=output,name=output",
-               "-chardev", f"file,id=status,path={folder / 'status'}", "-device", "virtserialport,chardev=status,name=status",
-               "-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random"]
+    command = [
+        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", *accelerators,
+        "-accel", "tcg,thread=multi", "-cpu", "max,arch-capabilities=off", "-smp", str(given.cpus),
+        "-m", str(given.memory), "-kernel", str(given.kernel / "vmlinuz"), "-initrd", str(initial),
+        "-append", "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable",
+        "-serial", f"file:{folder / 'kernel.log'}",
+        "-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap",
+        "-device", "virtio-9p-pci,fsdev=host,mount_tag=host", "-device", "virtio-serial-pci",
+        "-chardev", "stdio,id=output,signal=off", "-device", "virtserialport,chardev=output,name=output",
+        "-chardev", f"file,id=status,path={folder / 'status'}", "-device", "virtserialport,chardev=status,name=status",
+        "-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random",
+    ]
     if given.out:
         given.out.mkdir(parents=True, exist_ok=True)
         command += ["-fsdev", f"local,id=out,path={given.out.resolve()},security_model=none",

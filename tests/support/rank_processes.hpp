@@ -32,14 +32,16 @@ struct RankJob {
   std::size_t silent = SIZE_MAX;      ///< a rank that will say nothing, and is not waited for
 };
 
-/// Regions of `hosts` hosts each, "eu-0" and so on, all at the loopback address, joined by a link of `bandwidth` and 1 ms.
+/// Regions of `hosts` hosts each, "eu-0" and so on, all at the loopback address, joined by a link of `bandwidth` and 1
+/// ms.
 inline RankJob two_regions(int hosts, const std::string& bandwidth) {
   RankJob job;
   job.topology = "version = 1\n";
   for (const char* region : {"eu", "us"}) {
     for (int h = 0; h < hosts; ++h) {
       job.hosts.push_back(std::string(region) + "-" + std::to_string(h));
-      job.topology += "[[host]]\nname = \"" + job.hosts.back() + "\"\nregion = \"" + region + "\"\naddress = \"127.0.0.1\"\n";
+      job.topology +=
+          "[[host]]\nname = \"" + job.hosts.back() + "\"\nregion = \"" + region + "\"\naddress = \"127.0.0.1\"\n";
     }
   }
   job.topology += "[[wan]]\nfrom = \"eu\"\nto = \"us\"\nbandwidth = \"" + bandwidth + "\"\nlatency = \"1 ms\"\n";
@@ -100,7 +102,8 @@ inline std::vector<RankOutcome> run_ranks(const RankJob& job, const std::functio
     char buffer[4096];
     outcomes[r].report = "hangs";
     if (::poll(&readable, 1, static_cast<int>(std::max<long>(left, 0))) == 1) {
-      outcomes[r].report.assign(buffer, static_cast<std::size_t>(std::max<ssize_t>(::read(pipes[r], buffer, sizeof buffer), 0)));
+      outcomes[r].report.assign(
+          buffer, static_cast<std::size_t>(std::max<ssize_t>(::read(pipes[r], buffer, sizeof buffer), 0)));
     }
     outcomes[r].seconds = std::chrono::duration<double>(Clock::now() - started).count();
   }

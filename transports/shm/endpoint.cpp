@@ -237,8 +237,8 @@ Verdict ShmEndpoint::admit(Fd& socket, const Hello& hello, std::vector<Fd> fds) 
   welcome.self = options_.self;
   welcome.reach = link->reach();
   const std::array<int, 2> own{bell_.page_fd(), bell_.fd()};
-  static_cast<void>(
-      send_packet(link->socket, std::as_bytes(std::span(&welcome, 1)), own));  // fails only if the peer is gone again
+  // Fails only if the peer is gone again.
+  static_cast<void>(send_packet(link->socket, std::as_bytes(std::span(&welcome, 1)), own));
   channel.join(*std::move(link), hello);
   return Verdict::kWelcome;
 }

@@ -78,7 +78,8 @@ class Inbox {
     std::uint32_t slot = kNoSlot;
     std::uint64_t address = 0;
     const std::byte* mapped = nullptr;  // where it can be read without a copy, if anywhere
-    MappedRegion region;  // in which `mapped` lies; none: in the peer's heap, where it stays when the peer has gone
+    // In which `mapped` lies; none: in the peer's heap, where it stays when the peer has gone.
+    MappedRegion region;
     std::size_t fetched = 0;
   };
   struct Reply {

@@ -69,8 +69,8 @@ struct InLink {
   PeerBell bell;
   PeerMemory memory;
   SharedMemory heap;  ///< the peer's
-  std::unordered_map<std::uint32_t, MappedRegion>
-      regions;  ///< the peer's; messages and views that read them hold them too
+  /// The peer's; messages and views that read them hold them too.
+  std::unordered_map<std::uint32_t, MappedRegion> regions;
   void* tsan_name = nullptr;
 
   Reach reach() const noexcept;

@@ -12,8 +12,8 @@
 namespace longspan::shm {
 namespace {
 
-constexpr std::size_t kSegmentPayload =
-    (std::size_t{32} << 10) - sizeof(Record);  // 1/8 of the ring: both sides work at once
+// 1/8 of the ring: both sides work at once.
+constexpr std::size_t kSegmentPayload = (std::size_t{32} << 10) - sizeof(Record);
 constexpr auto kRevokePatience = std::chrono::milliseconds(200);
 
 void write_id(Record& record, const spi::MessageId& id, std::uint64_t digest) {

@@ -37,8 +37,8 @@ struct RecvMessage {
   bool discard = false;    ///< what still comes of it is dropped
   bool announced = false;  ///< its RTS came
   bool data_seen = false;  ///< a DATA came: tells an empty message from one that was only announced
-  bool announcement_due =
-      false;  ///< an RTS was sent: it may come after the data, on another lane, so remember until then
+  /// An RTS was sent: it may come after the data, on another lane, so remember until then.
+  bool announcement_due = false;
   bool cleared = false;           ///< its CTS was sent
   bool any_length = false;
   std::uint64_t bytes = 0;

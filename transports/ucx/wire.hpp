@@ -9,8 +9,8 @@
 /// in them is a pointer, and every value is checked by whoever reads it.
 namespace longspan::ucx::wire {
 
-inline constexpr std::uint32_t kMagic =
-    0x7875'534c;  ///< "LSux": begins as all of ours do that have no key (src/security)
+/// "LSux": begins as all of ours do that have no key (src/security).
+inline constexpr std::uint32_t kMagic = 0x7875'534c;
 inline constexpr std::uint16_t kVersion = 1;
 inline constexpr std::uint32_t kMaxAddress = 3'000;  ///< of a worker, in bytes
 

@@ -66,14 +66,15 @@ enum class FrameType : std::uint8_t {
   kDrop,       ///< it is not wanted: another length or digest than expected
   kCredit,     ///< `bytes` of eager credit of communicator `id.comm` come back
   kSlots,      ///< `token` receives were posted again on lane `lane`
-  kReset,  ///< the lanes were made anew, all grants are void; the payload names the queue pairs, `token` is the epoch
+  /// The lanes were made anew, all grants are void; the payload names the queue pairs, `token` is the epoch.
+  kReset,
   kResetDone,  ///< the answer, with the other ends
   kLaneDown,   ///< a lane of epoch `token` failed: make them anew
   kGoodbye,    ///< nothing follows
 };
 inline constexpr std::uint8_t kCounted = 1;    ///< kEager: consumed credit, which the receiver returns
-inline constexpr std::uint8_t kDialsToo =
-    2;  ///< kGoodbye: the peer has its own connection to us, by which it says goodbye, too
+/// kGoodbye: the peer has its own connection to us, by which it says goodbye, too.
+inline constexpr std::uint8_t kDialsToo = 2;
 
 struct Frame {
   FrameType type = FrameType::kReady;

@@ -13,8 +13,8 @@
 namespace longspan::torch_binding {
 namespace {
 
-constexpr std::chrono::milliseconds kLongestTimeout =
-    std::chrono::hours(24 * 3650);  // in nanoseconds it must not overflow
+// In nanoseconds it must not overflow.
+constexpr std::chrono::milliseconds kLongestTimeout = std::chrono::hours(24 * 3650);
 
 /// Several works as one.
 class CoalescedWork final : public c10d::Work {
@@ -237,8 +237,8 @@ c10::intrusive_ptr<c10d::Backend> create_backend(const c10d::DistributedBackendO
   // A copy: the caller may make other groups with the same options, and this one's timeout may be set.
   auto options =
       given == nullptr ? c10::make_intrusive<LongspanOptions>() : c10::make_intrusive<LongspanOptions>(*given);
-  options->timeout =
-      std::chrono::duration_cast<std::chrono::milliseconds>(seat.timeout);  // what init_process_group was given
+  // What init_process_group was given.
+  options->timeout = std::chrono::duration_cast<std::chrono::milliseconds>(seat.timeout);
   if (timeout_from_environment) options->timeout = environment_timeout();
   options->global_ranks_in_group.assign(seat.global_ranks_in_group.begin(), seat.global_ranks_in_group.end());
   options->group_name = seat.group_id;

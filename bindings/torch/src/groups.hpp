@@ -18,8 +18,8 @@ namespace longspan::torch_binding {
 /// between regions by one account.
 struct Job {
   std::string name;                  ///< the same on all its ranks
-  std::vector<std::int64_t>
-      ranks;  ///< of the default group, by rank of the job; empty: not known, nothing can be made from it
+  /// Of the default group, by rank of the job; empty: not known, nothing can be made from it.
+  std::vector<std::int64_t> ranks;
   longspan::Communicator world;
 };
 

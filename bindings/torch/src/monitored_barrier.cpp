@@ -11,8 +11,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::chrono::milliseconds kVerdictPatience{
-    1000};  // for the first rank to say who is missing, after the timeout
+// For the first rank to say who is missing, after the timeout.
+constexpr std::chrono::milliseconds kVerdictPatience{1000};
 constexpr const char* kReleased = "released";
 
 std::chrono::milliseconds left_until(Clock::time_point deadline) {

@@ -49,9 +49,11 @@ class Algorithm {
     return 0;
   }
   /// Its stages, in the order of the phases of `build`.
-  virtual std::vector<Stage> stages(const CollectiveShape& shape, const Cluster& cluster, std::string_view variant) const = 0;
+  virtual std::vector<Stage> stages(const CollectiveShape& shape, const Cluster& cluster,
+                                    std::string_view variant) const = 0;
   /// One rank's schedule, without building anybody else's. Variants that were not offered must not be asked for.
-  virtual Schedule build(const CollectiveShape& shape, const Cluster& cluster, std::string_view variant, int rank) const = 0;
+  virtual Schedule build(const CollectiveShape& shape, const Cluster& cluster, std::string_view variant,
+                         int rank) const = 0;
 };
 
 }  // namespace longspan::spi

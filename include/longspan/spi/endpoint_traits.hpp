@@ -21,8 +21,8 @@ inline constexpr int kMediumCount = 4;
 /// transport from it (src/planner/transport_choice). Data, so that both ends compute the same.
 struct EndpointTraits {
   Medium medium = Medium::kIp;
-  /// Endpoints of one transport reach each other only where both names are equal, or one is empty: an InfiniBand subnet,
-  /// an NVLink domain.
+  /// Endpoints of one transport reach each other only where both names are equal, or one is empty: an InfiniBand
+  /// subnet, an NVLink domain.
   std::string fabric;
   double rate_bytes_per_second = 0;     ///< per direction, as its device states it; 0: not known
   std::chrono::nanoseconds latency{0};  ///< of a small message to a neighbour, software included; 0: not known

@@ -11,9 +11,9 @@
 
 namespace longspan::spi {
 
-/// Writes one rank's Schedule as if its steps ran one after the other; the dependencies follow from what each step reads
-/// and writes (data: last writers; reuse: earlier readers and writers of what is overwritten), with `in` and `out`
-/// treated as the same memory wherever an in-place call makes them so. The result is race-free by construction.
+/// Writes one rank's Schedule as if its steps ran one after the other; the dependencies follow from what each step
+/// reads and writes (data: last writers; reuse: earlier readers and writers of what is overwritten), with `in` and
+/// `out` treated as the same memory wherever an in-place call makes them so. The result is race-free by construction.
 ///
 ///     ScheduleBuilder b(shape, cluster, rank, "ring");
 ///     b.phase("reduce-scatter");
@@ -34,8 +34,12 @@ class ScheduleBuilder {
     return Slice{BufferKind::kOut, 0, block, 1, begin, end};
   }
   /// Consecutive whole blocks as one slice; makes the schedule not chunkable when blocks > 1.
-  static Slice in_blocks(std::uint32_t first, std::uint32_t blocks) { return Slice{BufferKind::kIn, 0, first, blocks, kZero, kOne}; }
-  static Slice out_blocks(std::uint32_t first, std::uint32_t blocks) { return Slice{BufferKind::kOut, 0, first, blocks, kZero, kOne}; }
+  static Slice in_blocks(std::uint32_t first, std::uint32_t blocks) {
+    return Slice{BufferKind::kIn, 0, first, blocks, kZero, kOne};
+  }
+  static Slice out_blocks(std::uint32_t first, std::uint32_t blocks) {
+    return Slice{BufferKind::kOut, 0, first, blocks, kZero, kOne};
+  }
   /// A new scratch area as long as `extent` (in or out), and the slice that covers it whole.
   Slice scratch(const Slice& extent);
   /// The part [begin, end) (chunk coordinates) of block `block` of a slice; same buffer and area.

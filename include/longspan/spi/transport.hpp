@@ -52,16 +52,19 @@ struct EndpointOptions {
   std::uint64_t job = 0;         ///< nonce of the job; connections of another job are refused
   std::string bind_address;      ///< IP literal to listen on and be reached at; empty: chosen by the transport
   std::string congestion_control;///< empty: the transport's choice per path
-  std::size_t eager_credit_bytes = std::size_t{4} << 20;  ///< per communicator and peer: bytes sent ahead of their receive
+  /// Per communicator and peer: bytes sent ahead of their receive.
+  std::size_t eager_credit_bytes = std::size_t{4} << 20;
   int default_lanes = 1;         ///< connections per channel unless ChannelOptions says otherwise
-  std::string advertise_address; ///< IP literal that peers dial, where it is not the one to listen on (NAT); empty: the same
+  /// IP literal that peers dial, where it is not the one to listen on (NAT); empty: the same.
+  std::string advertise_address;
   std::uint16_t first_port = 0;  ///< listens on the first free port from here ...
   std::uint16_t last_port = 0;   ///< ... to here; 0: any port
   std::vector<std::string> nics; ///< IP literals of this host's network cards to use together; empty: as routes say
   std::string rdma;              ///< LONGSPAN_RDMA: which RDMA device, port and address, and how; empty: chosen
   std::string key;               ///< the job's secret, which every connection proves; empty: there is none
   Encryption encryption = Encryption::kWan;  ///< of what follows the proof, between hosts
-  bool named = true;             ///< asked for by name (LONGSPAN_TRANSPORTS): opened although nothing speaks for it on this host
+  /// Asked for by name (LONGSPAN_TRANSPORTS): opened although nothing speaks for it on this host.
+  bool named = true;
 };
 
 struct ChannelOptions {
@@ -92,8 +95,10 @@ struct ChannelStats {
   std::uint64_t retransmits = 0;      ///< packets
   std::uint64_t packets_sent = 0;     ///< with data, those sent again included; 0: not known
   std::uint64_t drops = 0;            ///< packets that the network lost, as far as both ends know
-  std::uint64_t delivered_bytes = 0;  ///< bytes of IP packets that the peer acknowledged; may fall when a connection is replaced
-  std::uint64_t arrived_bytes = 0;    ///< bytes of IP packets that came from the peer, in order; may fall like delivered_bytes
+  /// Bytes of IP packets that the peer acknowledged; may fall when a connection is replaced.
+  std::uint64_t delivered_bytes = 0;
+  /// Bytes of IP packets that came from the peer, in order; may fall like delivered_bytes.
+  std::uint64_t arrived_bytes = 0;
   std::uint64_t arrived_packets = 0;  ///< with data, in any order, those that came twice included
   std::uint64_t unsent_bytes = 0;     ///< > 0: data waits for the pace, or for the window
   double delivery_rate_bytes_per_second = 0;
@@ -188,7 +193,8 @@ class Channel {
   /// Pacing from now on, in bytes of IP packets per second over all connections; 0 is unpaced.
   virtual void set_rate(double bytes_per_second) = 0;
   virtual ChannelStats stats() const = 0;
-  /// What keeps it from moving data right now, for the message of an operation that comes to its deadline; empty: nothing.
+  /// What keeps it from moving data right now, for the message of an operation that comes to its deadline; empty:
+  /// nothing.
   virtual std::string trouble() const { return {}; }
 };
 
@@ -213,7 +219,8 @@ class Endpoint {
   /// Before blocking on wait_fd: false when there is something to poll right now.
   virtual bool arm() = 0;
   virtual Result<std::unique_ptr<MemoryRegion>> register_memory(std::span<std::byte> memory) = 0;
-  /// As register_memory, of a mapping of all of `memfd` (which stays the caller's, and open): peers of this host may map it.
+  /// As register_memory, of a mapping of all of `memfd` (which stays the caller's, and open): peers of this host may
+  /// map it.
   virtual Result<std::unique_ptr<MemoryRegion>> share_memory(std::span<std::byte> memory, int /*memfd*/) {
     return register_memory(memory);
   }
@@ -233,7 +240,10 @@ class Transport {
   /// keeps the reason, unless LONGSPAN_TRANSPORTS names it. Any other failure ends the start.
   virtual Result<std::unique_ptr<Endpoint>> open(const EndpointOptions& options) = 0;
   /// What a channel opened so would be, as this host allows; nothing: there is nothing to choose.
-  virtual std::optional<PathChoice> choose_path(const EndpointOptions& /*endpoint*/, const ChannelOptions& /*channel*/) const { return std::nullopt; }
+  virtual std::optional<PathChoice> choose_path(const EndpointOptions& /*endpoint*/,
+                                                const ChannelOptions& /*channel*/) const {
+    return std::nullopt;
+  }
 };
 
 }  // namespace longspan::spi
@@ -242,7 +252,8 @@ template <>
 struct std::hash<longspan::spi::MessageId> {
   std::size_t operator()(const longspan::spi::MessageId& id) const noexcept {
     // splitmix64's finaliser: ids differ in few low bits.
-    std::uint64_t x = id.comm ^ (std::uint64_t{id.seq} << 32 | id.stream) * 0x9e3779b97f4a7c15ULL ^ (std::uint64_t{id.chunk} << 17);
+    std::uint64_t x =
+        id.comm ^ (std::uint64_t{id.seq} << 32 | id.stream) * 0x9e3779b97f4a7c15ULL ^ (std::uint64_t{id.chunk} << 17);
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
     return static_cast<std::size_t>(x ^ (x >> 31));

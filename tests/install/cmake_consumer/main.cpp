@@ -10,6 +10,7 @@ int main() {
     return 1;
   }
   std::vector<float> x(1000, 2.0f);
-  const auto status = comm->all_reduce(x.data(), x.data(), x.size(), longspan::DataType::kFloat32, longspan::ReduceOp::kSum);
+  const auto status =
+      comm->all_reduce(x.data(), x.data(), x.size(), longspan::DataType::kFloat32, longspan::ReduceOp::kSum);
   return status.ok() && x[999] == 2.0f ? 0 : 1;
 }

@@ -110,7 +110,8 @@ TEST_CASE("when a rank is killed, all others know its name within a second and a
     ranks.signal(victim, SIGKILL);
     for (int i = 0; i < size; ++i) {
       if (i == victim) continue;
-      CHECK(lacks(ranks.next(i), {fmt::format("all root {} peer lost: rank {} (host host-{}) died", victim, victim, victim)}) == "");
+      CHECK(lacks(ranks.next(i),
+                  {fmt::format("all root {} peer lost: rank {} (host host-{}) died", victim, victim, victim)}) == "");
     }
     return Clock::now() - killed < milliseconds(1500);
   }));
@@ -159,7 +160,8 @@ TEST_CASE("a call with another count is named on all ranks, whoever notices") {
   REQUIRE(joined(ranks, 4) == "joined");
   for (int i = 0; i < 4; ++i) {
     CHECK(ranks.next(i) ==
-          "comm root 2 mismatch: rank 2 (host host-2) called allreduce #7 with count 1000, the other 3 ranks with count 1024");
+          "comm root 2 mismatch: rank 2 (host host-2) called allreduce #7 with count 1000, the other 3 ranks with "
+          "count 1024");
   }
 }
 
@@ -182,7 +184,8 @@ TEST_CASE("a rank that has not entered the collective is named when the deadline
   REQUIRE(joined(ranks, 4) == "joined");
   for (int i = 0; i < 4; ++i) {
     CHECK(ranks.next(i) ==
-          "comm root 3 timeout: allreduce #7 did not finish in time: rank 3 (host host-3) has not entered it (its last was #6, "
+          "comm root 3 timeout: allreduce #7 did not finish in time: rank 3 (host host-3) has not entered it (its last "
+          "was #6, "
           "and it runs none)");
   }
 }
@@ -205,13 +208,16 @@ TEST_CASE("a stopped rank is no verdict until a deadline passes, then it is name
   }
   REQUIRE(joined(ranks, 4) == "joined");
   ranks.signal(stopped, SIGSTOP);
-  const std::array<int, 3> others = stopped == 0 ? std::array{1, 2, 3} : stopped == 1 ? std::array{0, 2, 3} : std::array{0, 1, 2};
+  const std::array<int, 3> others = stopped == 0   ? std::array{1, 2, 3}
+                                    : stopped == 1 ? std::array{0, 2, 3}
+                                                   : std::array{0, 1, 2};
   CHECK(ranks.next(others[0], milliseconds(700)) == "(nothing)");  // seven heartbeats
   for (const int i : others) CHECK(ranks.next(i, milliseconds(0)) == "(nothing)");
   deadline.open();
   for (const int i : others) {
-    CHECK(lacks(ranks.next(i), {fmt::format("comm root {} timeout: rank {} (host host-{}) does not answer and is silent", stopped,
-                                            stopped, stopped)}) == "");
+    CHECK(
+        lacks(ranks.next(i), {fmt::format("comm root {} timeout: rank {} (host host-{}) does not answer and is silent",
+                                          stopped, stopped, stopped)}) == "");
   }
 }
 

@@ -133,7 +133,8 @@ TEST_CASE("with a unique id, too, missing ranks are named, and a stale id says s
     id = make_unique_id();
     REQUIRE(id.ok());
     const auto said = meet(2, [&](int rank) { return launch_info_for(*id, rank, 3).value(); }, limit);
-    named = std::all_of(said.begin(), said.end(), [](const auto& line) { return lacks(line, {"2 came: 0-1; missing: 2"}).empty(); });
+    named = std::all_of(said.begin(), said.end(),
+                        [](const auto& line) { return lacks(line, {"2 came: 0-1; missing: 2"}).empty(); });
     if (named) break;
     for (const auto& line : said) UNSCOPED_INFO(line);
   }
@@ -188,5 +189,6 @@ TEST_CASE("a store where rank 0 never came is named, with the key") {
   }
   auto r = request(1, 2, store.port(), milliseconds(500));
   r.launch.agent_store = true;
-  CHECK(lacks(exchange(r).status().to_string(), {"rank 0 has not published its address in the store at MASTER_ADDR=127.0.0.1"}) == "");
+  CHECK(lacks(exchange(r).status().to_string(),
+              {"rank 0 has not published its address in the store at MASTER_ADDR=127.0.0.1"}) == "");
 }

@@ -99,7 +99,8 @@ RendezvousRequest request(int rank, int size, int port, std::chrono::millisecond
   r.host = "host-" + std::to_string(rank);
   r.payload = "payload of " + std::to_string(rank);
   r.deadline = Clock::now() + limit;
-  r.guard = security::Guard::open(security::secret_from_environment().value()).value();  // the suites run with a key, too
+  // The suites run with a key, too.
+  r.guard = security::Guard::open(security::secret_from_environment().value()).value();
   r.make_context = [](std::span<const std::string> payloads) -> Result<std::string> {
     std::string all;
     for (const auto& p : payloads) all += p + ";";

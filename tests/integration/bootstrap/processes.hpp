@@ -40,8 +40,8 @@ class Ranks {
   std::map<int, Process> processes_;
 };
 
-/// Opened once by the test and then seen by all ranks that were started after it was made: makes an order that no stall of
-/// the machine can upset.
+/// Opened once by the test and then seen by all ranks that were started after it was made: makes an order that no stall
+/// of the machine can upset.
 class Gate {
  public:
   Gate();

@@ -99,7 +99,8 @@ TEST_CASE("a wrong MASTER_ADDR is an error that says why, within the deadline") 
     r.deadline = start + milliseconds(500);
     const std::string said = exchange(r).status().to_string();
     UNSCOPED_INFO(said);
-    const bool right = std::all_of(expected.begin(), expected.end(), [&](const auto& part) { return lacks(said, {part}).empty(); });
+    const bool right =
+        std::all_of(expected.begin(), expected.end(), [&](const auto& part) { return lacks(said, {part}).empty(); });
     return right && Clock::now() - start < seconds(3);
   }));
 }

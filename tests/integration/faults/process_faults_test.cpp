@@ -26,8 +26,8 @@ using longspan::testing::RankJob;
 using longspan::testing::RankOutcome;
 
 /// Runs four ranks as processes.
-std::vector<RankOutcome> run(const std::function<std::string(Communicator&)>& body, std::chrono::seconds timeout, std::chrono::seconds limit,
-                             std::size_t silent = SIZE_MAX) {
+std::vector<RankOutcome> run(const std::function<std::string(Communicator&)>& body, std::chrono::seconds timeout,
+                             std::chrono::seconds limit, std::size_t silent = SIZE_MAX) {
   RankJob job = longspan::testing::two_regions(2, "8 Gbit/s");
   job.timeout = timeout;
   job.limit = limit;
@@ -140,7 +140,9 @@ TEST_CASE("A child after fork holds none of our connections, is refused, and doe
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) return "the child ended with " + std::to_string(status);
     for (int i = 0; i < 10; ++i) {
       std::vector<float> x(10'000, 1);
-      if (const Status s = comm.all_reduce(x.data(), x.data(), x.size(), kFloat, ReduceOp::kSum); !s.ok()) return s.to_string();
+      if (const Status s = comm.all_reduce(x.data(), x.data(), x.size(), kFloat, ReduceOp::kSum); !s.ok()) {
+        return s.to_string();
+      }
       if (x[9'999] != 4) return "wrong sum";
     }
     return comm.barrier().ok() ? "fine" : "barrier";

@@ -90,7 +90,9 @@ TEST_CASE("The uplink of a rack or a site delays what crosses it, both ways, and
   CHECK(latency(2, 0) >= milliseconds(4));
   CHECK(latency(0, 3) >= milliseconds(10));
   auto inside = latency(0, 1);
-  for (int i = 0; i < 10 && inside >= milliseconds(4); ++i) inside = latency(0, 1);  // the machine may stall, but not each time
+  for (int i = 0; i < 10 && inside >= milliseconds(4); ++i) {
+    inside = latency(0, 1);  // the machine may stall, but not each time
+  }
   CHECK(inside < milliseconds(4));
   CHECK(throughput(lab, 0, 2, 200) == Approx(200).epsilon(kTolerance));
   CHECK(throughput(lab, 3, 2, 100) == Approx(100).epsilon(kTolerance));

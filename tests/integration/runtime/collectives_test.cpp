@@ -44,7 +44,9 @@ std::string all_gather(Communicator& comm, std::size_t count) {
   const auto ranks = static_cast<std::size_t>(comm.size());
   std::vector<std::uint32_t> in(count + 1), out(count * ranks + 1);
   perf::fill_pattern(in.data(), 0, count, 4, static_cast<std::uint64_t>(comm.rank()));
-  if (auto status = comm.all_gather(in.data(), out.data(), count, DataType::kUint32); !status.ok()) return status.to_string();
+  if (auto status = comm.all_gather(in.data(), out.data(), count, DataType::kUint32); !status.ok()) {
+    return status.to_string();
+  }
   std::uint64_t wrong = 0;
   for (std::size_t r = 0; r < ranks; ++r) wrong += perf::count_wrong_pattern(out.data() + r * count, 0, count, 4, r);
   return expect(wrong == 0, "all_gather", count);
@@ -54,9 +56,12 @@ std::string reduce_scatter(Communicator& comm, std::size_t count) {
   const auto ranks = static_cast<std::size_t>(comm.size());
   auto in = operand(count * ranks, kType, ReduceOp::kSum, comm.rank(), comm.size());
   std::vector<float> out(count + 1);
-  if (auto status = comm.reduce_scatter(in.data(), out.data(), count, kType, ReduceOp::kSum); !status.ok()) return status.to_string();
+  if (auto status = comm.reduce_scatter(in.data(), out.data(), count, kType, ReduceOp::kSum); !status.ok()) {
+    return status.to_string();
+  }
   const std::size_t first = static_cast<std::size_t>(comm.rank()) * count;
-  return expect(perf::count_wrong_reduction(out.data(), first, count, kType, ReduceOp::kSum, comm.size()) == 0, "reduce_scatter", count);
+  return expect(perf::count_wrong_reduction(out.data(), first, count, kType, ReduceOp::kSum, comm.size()) == 0,
+                "reduce_scatter", count);
 }
 
 std::string rooted(Communicator& comm, std::size_t count, int root) {
@@ -69,14 +74,19 @@ std::string rooted(Communicator& comm, std::size_t count, int root) {
   if (perf::count_wrong_pattern(got.data(), me * count, count, 4, 5) != 0) return expect(false, "scatter", count);
   std::vector<std::uint32_t> back(count * ranks + 1);
   if (auto s = comm.gather(got.data(), back.data(), count, DataType::kUint32, root); !s.ok()) return s.to_string();
-  if (is_root && perf::count_wrong_pattern(back.data(), 0, count * ranks, 4, 5) != 0) return expect(false, "gather", count);
+  if (is_root && perf::count_wrong_pattern(back.data(), 0, count * ranks, 4, 5) != 0) {
+    return expect(false, "gather", count);
+  }
   if (is_root) perf::fill_pattern(block.data(), 0, count, 4, 9);
-  if (auto s = comm.broadcast(block.data(), block.data(), count, DataType::kUint32, root); !s.ok()) return s.to_string();
+  if (auto s = comm.broadcast(block.data(), block.data(), count, DataType::kUint32, root); !s.ok()) {
+    return s.to_string();
+  }
   if (perf::count_wrong_pattern(block.data(), 0, count, 4, 9) != 0) return expect(false, "broadcast", count);
   auto in = operand(count, kType, ReduceOp::kSum, comm.rank(), comm.size());
   std::vector<float> sum(count + 1);
   if (auto s = comm.reduce(in.data(), sum.data(), count, kType, ReduceOp::kSum, root); !s.ok()) return s.to_string();
-  return expect(!is_root || perf::count_wrong_reduction(sum.data(), 0, count, kType, ReduceOp::kSum, comm.size()) == 0, "reduce", count);
+  return expect(!is_root || perf::count_wrong_reduction(sum.data(), 0, count, kType, ReduceOp::kSum, comm.size()) == 0,
+                "reduce", count);
 }
 
 std::string all_to_all(Communicator& comm, std::size_t count) {
@@ -86,7 +96,9 @@ std::string all_to_all(Communicator& comm, std::size_t count) {
   perf::fill_pattern(in.data(), 0, count * ranks, 4, me);
   if (auto s = comm.all_to_all(in.data(), out.data(), count, DataType::kUint32); !s.ok()) return s.to_string();
   std::uint64_t wrong = 0;
-  for (std::size_t r = 0; r < ranks; ++r) wrong += perf::count_wrong_pattern(out.data() + r * count, me * count, count, 4, r);
+  for (std::size_t r = 0; r < ranks; ++r) {
+    wrong += perf::count_wrong_pattern(out.data() + r * count, me * count, count, 4, r);
+  }
   return expect(wrong == 0, "all_to_all", count);
 }
 
@@ -134,7 +146,8 @@ TEST_CASE("Every type and operation is exact, in place and not") {
           for (int type = 0; type < kDataTypeCount; ++type) {
             for (int op = 0; op < kReduceOpCount; ++op) {
               for (const std::size_t count : {std::size_t{3}, std::size_t{4099}}) {
-                auto problem = all_reduce(comm, count, static_cast<DataType>(type), static_cast<ReduceOp>(op), type % 2 == 0);
+                auto problem =
+                    all_reduce(comm, count, static_cast<DataType>(type), static_cast<ReduceOp>(op), type % 2 == 0);
                 if (!problem.empty()) return problem;
               }
             }
@@ -147,7 +160,8 @@ TEST_CASE("A large allreduce runs in many chunks, also over TCP alone") {
   for (const bool tcp_only : {false, true}) {
     Job job = test::two_regions(2, 2);
     if (tcp_only) job.transports = {"tcp"};
-    CHECK(test::first_problem(test::run(job, [](Communicator& comm) { return all_reduce(comm, 3'000'001, kType, ReduceOp::kSum, true); })) == "");
+    CHECK(test::first_problem(test::run(
+              job, [](Communicator& comm) { return all_reduce(comm, 3'000'001, kType, ReduceOp::kSum, true); })) == "");
   }
 }
 
@@ -166,26 +180,45 @@ TEST_CASE("Variable counts, as in MPI") {
             }
             std::vector<std::uint32_t> mine(counts[me] + 1), all(total + 1), got(counts[me] + 1);
             perf::fill_pattern(mine.data(), offsets[me], counts[me], 4, 1);
-            if (auto s = comm.all_gather_v(mine.data(), all.data(), counts, offsets, DataType::kUint32); !s.ok()) return s.to_string();
+            if (auto s = comm.all_gather_v(mine.data(), all.data(), counts, offsets, DataType::kUint32); !s.ok()) {
+              return s.to_string();
+            }
             if (perf::count_wrong_pattern(all.data(), 0, total, 4, 1) != 0) return "all_gather_v";
             std::vector<std::uint32_t> gathered(total + 1);
-            if (auto s = comm.gather_v(mine.data(), counts[me], gathered.data(), counts, {}, DataType::kUint32, 1); !s.ok()) return s.to_string();
+            if (auto s = comm.gather_v(mine.data(), counts[me], gathered.data(), counts, {}, DataType::kUint32, 1);
+                !s.ok()) {
+              return s.to_string();
+            }
             if (me == 1 && perf::count_wrong_pattern(gathered.data(), 0, total, 4, 1) != 0) return "gather_v";
-            if (auto s = comm.scatter_v(all.data(), counts, offsets, got.data(), counts[me], DataType::kUint32, 1); !s.ok()) return s.to_string();
+            if (auto s = comm.scatter_v(all.data(), counts, offsets, got.data(), counts[me], DataType::kUint32, 1);
+                !s.ok()) {
+              return s.to_string();
+            }
             if (perf::count_wrong_pattern(got.data(), offsets[me], counts[me], 4, 1) != 0) return "scatter_v";
             auto in = operand(total, kType, ReduceOp::kSum, comm.rank(), comm.size());
             std::vector<float> sum(counts[me] + 1);
-            if (auto s = comm.reduce_scatter_v(in.data(), sum.data(), counts, kType, ReduceOp::kSum); !s.ok()) return s.to_string();
-            if (perf::count_wrong_reduction(sum.data(), offsets[me], counts[me], kType, ReduceOp::kSum, comm.size()) != 0) return "reduce_scatter_v";
+            if (auto s = comm.reduce_scatter_v(in.data(), sum.data(), counts, kType, ReduceOp::kSum); !s.ok()) {
+              return s.to_string();
+            }
+            if (perf::count_wrong_reduction(sum.data(), offsets[me], counts[me], kType, ReduceOp::kSum, comm.size()) !=
+                0) {
+              return "reduce_scatter_v";
+            }
             // Rank i sends (i + j) % 3 elements to rank j: only the pair knows.
             std::vector<std::size_t> out_counts, in_counts;
             for (std::size_t r = 0; r < ranks; ++r) {
               in_counts.push_back((me + r) % 3);
               out_counts.push_back((r + me) % 3);
             }
-            std::vector<std::int32_t> sent(std::accumulate(in_counts.begin(), in_counts.end(), std::size_t{0}) + 1, comm.rank());
-            std::vector<std::int32_t> received(std::accumulate(out_counts.begin(), out_counts.end(), std::size_t{0}) + 1, -1);
-            if (auto s = comm.all_to_all_v(sent.data(), in_counts, {}, received.data(), out_counts, {}, DataType::kInt32); !s.ok()) return s.to_string();
+            std::vector<std::int32_t> sent(std::accumulate(in_counts.begin(), in_counts.end(), std::size_t{0}) + 1,
+                                           comm.rank());
+            std::vector<std::int32_t> received(
+                std::accumulate(out_counts.begin(), out_counts.end(), std::size_t{0}) + 1, -1);
+            if (auto s =
+                    comm.all_to_all_v(sent.data(), in_counts, {}, received.data(), out_counts, {}, DataType::kInt32);
+                !s.ok()) {
+              return s.to_string();
+            }
             std::size_t at = 0;
             for (std::size_t r = 0; r < ranks; ++r) {
               for (std::size_t k = 0; k < out_counts[r]; ++k) {
@@ -234,7 +267,9 @@ TEST_CASE("Split makes groups ordered by key") {
           if (half->size() != 2 || half->rank() != (comm.rank() < 2 ? 1 : 0)) return "order";
           int sum = 0;
           const int mine = comm.rank();
-          if (auto s = half->all_reduce(&mine, &sum, 1, DataType::kInt32, ReduceOp::kSum); !s.ok()) return s.to_string();
+          if (auto s = half->all_reduce(&mine, &sum, 1, DataType::kInt32, ReduceOp::kSum); !s.ok()) {
+            return s.to_string();
+          }
           return sum == (comm.rank() % 2 == 0 ? 2 : 4) ? "" : "sum";
         })) == "");
 }
@@ -262,8 +297,10 @@ TEST_CASE("A subgroup that cannot be is refused with what is wrong") {
   Job job;
   job.ranks = 2;
   CHECK(test::first_problem(test::run(job, [](Communicator& comm) -> std::string {
-          for (const auto& [ranks, says] : std::vector<std::pair<std::vector<int>, std::string>>{
-                   {{0, 1, 2}, "rank 2 is not one of 0 to 1"}, {{0, 1, 0}, "rank 0 is named twice"}, {{1 - comm.rank()}, "is not one of its ranks"}}) {
+          for (const auto& [ranks, says] :
+               std::vector<std::pair<std::vector<int>, std::string>>{{{0, 1, 2}, "rank 2 is not one of 0 to 1"},
+                                                                     {{0, 1, 0}, "rank 0 is named twice"},
+                                                                     {{1 - comm.rank()}, "is not one of its ranks"}}) {
             const auto group = comm.subgroup(ranks);
             if (group.ok() || std::string(group.status().message()).find(says) == std::string::npos) return says;
           }

@@ -14,7 +14,8 @@ constexpr DataType kFloat = DataType::kFloat32;
 /// A report "code: message" of a failure; "" when there was none.
 std::string failure(const Status& status) { return status.ok() ? "" : status.to_string(); }
 
-void check_all(const std::vector<std::string>& reports, const std::string& code, const std::vector<std::string>& words) {
+void check_all(const std::vector<std::string>& reports, const std::string& code,
+               const std::vector<std::string>& words) {
   for (const std::string& report : reports) {
     INFO(report);
     CHECK(report.rfind(code + ":", 0) == 0);
@@ -41,7 +42,8 @@ TEST_CASE("A call with another type or operation is named on every rank") {
   check_all(reports, "mismatch", {"rank 1", "max"});
   reports = test::run(test::two_regions(2, 1), [](Communicator& comm) {
     std::vector<double> x(64, 1);
-    return failure(comm.all_reduce(x.data(), x.data(), 64, comm.rank() == 3 ? DataType::kInt32 : kFloat, ReduceOp::kSum));
+    return failure(
+        comm.all_reduce(x.data(), x.data(), 64, comm.rank() == 3 ? DataType::kInt32 : kFloat, ReduceOp::kSum));
   });
   check_all(reports, "mismatch", {"rank 3", "int32"});
 }
@@ -63,7 +65,8 @@ TEST_CASE("A rank that never calls is named when the time is over") {
     if (comm.rank() != 3) return failure(comm.all_reduce(x.data(), x.data(), 64, kFloat, ReduceOp::kSum));
     // Rank 3 computes for ever, as far as the others can see; it hears of it with its next call.
     Status status;
-    for (const auto until = std::chrono::steady_clock::now() + 10s; status.ok() && std::chrono::steady_clock::now() < until;) {
+    for (const auto until = std::chrono::steady_clock::now() + 10s;
+         status.ok() && std::chrono::steady_clock::now() < until;) {
       std::this_thread::yield();
       status = comm.error();
     }

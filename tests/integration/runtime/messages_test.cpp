@@ -31,7 +31,9 @@ TEST_CASE("Messages of one source and tag arrive in order, whenever their receiv
             for (int i = tag == 7 ? 0 : 1; i < kMessages; i += 2) {
               int got = -1;
               if (auto s = comm.recv(&got, 1, kInt, 0, tag).wait(); !s.ok()) return s.to_string();
-              if (got != i) return "tag " + std::to_string(tag) + ": got " + std::to_string(got) + " for " + std::to_string(i);
+              if (got != i) {
+                return "tag " + std::to_string(tag) + ": got " + std::to_string(got) + " for " + std::to_string(i);
+              }
             }
           }
           return "";
@@ -114,10 +116,16 @@ TEST_CASE("A message longer than its buffer is an error of that receive alone") 
 TEST_CASE("A wrong peer or root is refused at once and the communicator goes on") {
   CHECK(test::first_problem(test::run(test::Job{}, [](Communicator& comm) -> std::string {
           int x = 0;
-          if (comm.send(&x, 1, kInt, 2).wait().code() != StatusCode::kInvalidArgument) return "send to a rank that is not there";
-          if (comm.recv(&x, 1, kInt, comm.rank()).wait().code() != StatusCode::kInvalidArgument) return "receive from oneself";
+          if (comm.send(&x, 1, kInt, 2).wait().code() != StatusCode::kInvalidArgument) {
+            return "send to a rank that is not there";
+          }
+          if (comm.recv(&x, 1, kInt, comm.rank()).wait().code() != StatusCode::kInvalidArgument) {
+            return "receive from oneself";
+          }
           if (comm.broadcast(&x, &x, 1, kInt, 9).code() != StatusCode::kInvalidArgument) return "root";
-          if (comm.all_reduce(nullptr, &x, 1, kInt, ReduceOp::kSum).code() != StatusCode::kInvalidArgument) return "null input";
+          if (comm.all_reduce(nullptr, &x, 1, kInt, ReduceOp::kSum).code() != StatusCode::kInvalidArgument) {
+            return "null input";
+          }
           return text(comm.barrier());
         })) == "");
 }

@@ -21,7 +21,8 @@ struct Job {
 /// Two regions with `hosts` hosts each on the loopback, unlimited but for a nominal WAN link.
 Job two_regions(int hosts_per_region, int ranks_per_host);
 
-/// Runs `body` on every rank and returns what each reported: "" for fine. Catch2's assertions belong to the main thread.
+/// Runs `body` on every rank and returns what each reported: "" for fine. Catch2's assertions belong to the main
+/// thread.
 std::vector<std::string> run(const Job& job, const std::function<std::string(Communicator&)>& body);
 /// The first report that is not "", with its rank.
 std::string first_problem(const std::vector<std::string>& reports);

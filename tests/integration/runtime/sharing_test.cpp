@@ -39,7 +39,8 @@ TEST_CASE("Two groups share a link, and what the first to end leaves free the ot
       const auto begin = std::chrono::steady_clock::now();
       const Status status = group->all_reduce(data.data(), data.data(), count, DataType::kFloat32, ReduceOp::kSum);
       if (!status.ok()) return status.to_string();
-      ended[static_cast<std::size_t>(world.rank())] = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      ended[static_cast<std::size_t>(world.rank())] =
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     }
     return data.front() == 4.0F && data.back() == 4.0F ? "" : "a wrong sum";
   });
@@ -76,7 +77,9 @@ TEST_CASE("Statistics of a link say what went over it, and what it carries") {
   CHECK(first_problem(reports) == "");
 }
 
-TEST_CASE("A call that began later than the other region's ends with its result, and nothing of what it still sends is lost") {
+TEST_CASE(
+    "A call that began later than the other region's ends with its result, and nothing of what it still sends is "
+    "lost") {
   Job job = two_regions(2, 1);
   // The window of chunks is as long as the stated round trip wants, and a call runs ahead of its sends by no more.
   for (const auto& [before, after] : {std::pair("8 Gbit/s", "160 Mbit/s"), std::pair("1 ms", "50 ms")}) {
@@ -86,7 +89,9 @@ TEST_CASE("A call that began later than the other region's ends with its result,
   const std::size_t count = kLong / sizeof(float);
   const auto reports = run(job, [&](Communicator& world) -> std::string {
     std::vector<float> data(count, 1.0F);
-    const auto sum = [&] { return world.all_reduce(data.data(), data.data(), count, DataType::kFloat32, ReduceOp::kSum); };
+    const auto sum = [&] {
+      return world.all_reduce(data.data(), data.data(), count, DataType::kFloat32, ReduceOp::kSum);
+    };
     const auto sent = [&] { return world.link_stats()[world.rank() < 2 ? 0 : 1].bytes_sent; };
     if (const Status status = sum(); !status.ok()) return status.to_string();
     if (const Status status = world.barrier(); !status.ok()) return status.to_string();
@@ -101,7 +106,9 @@ TEST_CASE("A call that began later than the other region's ends with its result,
       ahead.wait(false);
       if (const Status status = sum(); !status.ok()) return status.to_string();
       // Each sends half of kLong, and began when the others had a quarter of theirs behind them.
-      if (static_cast<double>(sent() - first) > 0.95 * static_cast<double>(kLong / 2)) return "it waited for what it sends: " + std::to_string(sent() - first) + " bytes were sent";
+      if (static_cast<double>(sent() - first) > 0.95 * static_cast<double>(kLong / 2)) {
+        return "it waited for what it sends: " + std::to_string(sent() - first) + " bytes were sent";
+      }
     }
     return data.front() == 16.0F && data.back() == 16.0F ? "" : "a wrong sum";
   });  // each communicator is destroyed at once

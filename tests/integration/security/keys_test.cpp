@@ -37,7 +37,8 @@ std::vector<std::string> outcome(const std::vector<std::string>& keys) {
   const int size = static_cast<int>(keys.size());
   Ranks ranks;
   for (int i = 0; i < size; ++i) {
-    ranks.start(i, [&](int rank, const auto& say) { meet(rank, size, port, keys[static_cast<std::size_t>(rank)], say); });
+    ranks.start(i,
+                [&](int rank, const auto& say) { meet(rank, size, port, keys[static_cast<std::size_t>(rank)], say); });
   }
   std::vector<std::string> said;
   for (int i = 0; i < size; ++i) said.push_back(ranks.next(i, seconds(30)));
@@ -68,21 +69,27 @@ TEST_CASE("ranks with one key meet") {
 TEST_CASE("a rank with another key is named on all ranks, soon") {
   const auto said = outcome({kKey, kKey, "another key", kKey});
   CHECK(lacks(said[2], {"rank 2 (host host-2)", "its key differs from rank 0's", "LONGSPAN_KEY"}) == "");
-  for (const std::size_t other : {0U, 1U, 3U}) CHECK(lacks(said[other], {"rank 2 (host host-2", "differs from rank 0's"}) == "");
+  for (const std::size_t other : {0U, 1U, 3U}) {
+    CHECK(lacks(said[other], {"rank 2 (host host-2", "differs from rank 0's"}) == "");
+  }
   for (const std::string& each : said) CHECK(each.find("(late)") == std::string::npos);
 }
 
 TEST_CASE("a rank without the key is named on all ranks, soon") {
   const auto said = outcome({kKey, "", kKey});
   CHECK(lacks(said[1], {"rank 1 (host host-1)", "rank 0 requires LONGSPAN_KEY and this rank has none"}) == "");
-  for (const std::size_t other : {0U, 2U}) CHECK(lacks(said[other], {"rank 0 requires LONGSPAN_KEY", "rank 1 (host host-1", "has none"}) == "");
+  for (const std::size_t other : {0U, 2U}) {
+    CHECK(lacks(said[other], {"rank 0 requires LONGSPAN_KEY", "rank 1 (host host-1", "has none"}) == "");
+  }
   for (const std::string& each : said) CHECK(each.find("(late)") == std::string::npos);
 }
 
 TEST_CASE("rank 0 without the key that others have is named on all ranks, soon") {
   const auto said = outcome({"", kKey, ""});
   CHECK(lacks(said[1], {"rank 1 (host host-1)", "has the job's key and rank 0 has none"}) == "");
-  for (const std::size_t other : {0U, 2U}) CHECK(lacks(said[other], {"rank 1 (host host-1", "rank 0 (host host-0) has none"}) == "");
+  for (const std::size_t other : {0U, 2U}) {
+    CHECK(lacks(said[other], {"rank 1 (host host-1", "rank 0 (host host-0) has none"}) == "");
+  }
   for (const std::string& each : said) CHECK(each.find("(late)") == std::string::npos);
 }
 
@@ -103,8 +110,9 @@ TEST_CASE("strangers at rank 0's port keep nobody from meeting") {
   std::string hello = "LSPN";
   hello.resize(60, '\xff');
   const std::string another = first_bytes("not the key", run_id);
-  for (const std::string& bytes : {std::string(), std::string("GET / HTTP/1.0\r\n\r\n"), hello, recorded, recorded.substr(0, 90),
-                                   recorded + recorded, std::string(70'000, '\x16'), std::string("\x16\x03\x01\xff\xff", 5), another}) {
+  for (const std::string& bytes :
+       {std::string(), std::string("GET / HTTP/1.0\r\n\r\n"), hello, recorded, recorded.substr(0, 90),
+        recorded + recorded, std::string(70'000, '\x16'), std::string("\x16\x03\x01\xff\xff", 5), another}) {
     const TimePoint until = Clock::now() + seconds(10);
     Result<Fd> caller = connect_to(address, until);
     while (!caller.ok() && Clock::now() < until) caller = connect_to(address, until);  // rank 0 may not listen yet

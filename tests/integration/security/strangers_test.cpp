@@ -53,7 +53,8 @@ std::string work(Communicator& comm) {
     const Status status = comm.all_reduce(x.data(), x.data(), x.size(), DataType::kInt64, ReduceOp::kSum);
     if (!status.ok()) return status.to_string();
     for (std::size_t i = 0; i < x.size(); ++i) {
-      const std::int64_t expected = kRanks * (static_cast<std::int64_t>(i) * 1'000'003 + call) + kRanks * (kRanks - 1) / 2;
+      const std::int64_t expected =
+          kRanks * (static_cast<std::int64_t>(i) * 1'000'003 + call) + kRanks * (kRanks - 1) / 2;
       if (x[i] != expected) return "wrong at " + std::to_string(i) + " of call " + std::to_string(call);
     }
   }
@@ -63,9 +64,13 @@ std::string work(Communicator& comm) {
 
 /// Everything that came to mind, to one port; what stays open stays so to the end.
 void knock(std::uint16_t port, std::vector<int>& open) {
-  static const std::array<std::string, 7> kinds{
-      std::string(), "GET / HTTP/1.1\r\n\r\n", "LONGSPAN" + std::string(72, '\xff'), "LSPN" + std::string(8, '\xff'),
-      std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11), std::string(40'000, '\x16'), std::string("\x16\x03\x03\xff\xff", 5)};
+  static const std::array<std::string, 7> kinds{std::string(),
+                                                "GET / HTTP/1.1\r\n\r\n",
+                                                "LONGSPAN" + std::string(72, '\xff'),
+                                                "LSPN" + std::string(8, '\xff'),
+                                                std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11),
+                                                std::string(40'000, '\x16'),
+                                                std::string("\x16\x03\x03\xff\xff", 5)};
   for (const std::string& bytes : kinds) {
     const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     sockaddr_in to{};
@@ -101,7 +106,8 @@ TEST_CASE("allreduces stay right while strangers knock at every port of the job"
       ::unsetenv("MASTER_PORT");
       Options options;
       options.transports = std::vector<std::string>{"tcp"};
-      options.ports = std::pair<std::uint16_t, std::uint16_t>{first, static_cast<std::uint16_t>(first + 3 * kRanks - 1)};
+      options.ports =
+          std::pair<std::uint16_t, std::uint16_t>{first, static_cast<std::uint16_t>(first + 3 * kRanks - 1)};
       options.timeout = 60s;
       options.log_level = "error";
       std::string report;

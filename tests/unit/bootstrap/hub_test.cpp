@@ -28,7 +28,9 @@ struct Recorder final : Hub::Outlet {
   std::uint32_t inquiry = 0;
 };
 
-Fault timeout_in(std::uint64_t comm, int blamed) { return Fault{comm, 7, -1, StatusCode::kTimeout, blamed, "timed out", -1}; }
+Fault timeout_in(std::uint64_t comm, int blamed) {
+  return Fault{comm, 7, -1, StatusCode::kTimeout, blamed, "timed out", -1};
+}
 
 struct Fixture {
   Recorder out;

@@ -34,12 +34,15 @@ Environment with(Environment base, const Environment& more) {
 
 const Environment kTorchrun = {{"RANK", "3"}, {"WORLD_SIZE", "4"}, {"LOCAL_RANK", "1"}, {"LOCAL_WORLD_SIZE", "2"},
                                {"MASTER_ADDR", "10.0.0.1"}, {"MASTER_PORT", "1234"}};
-const Environment kOpenMpi = {{"OMPI_COMM_WORLD_RANK", "1"}, {"OMPI_COMM_WORLD_SIZE", "2"}, {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
-                              {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}, {"PMIX_NAMESPACE", "211681281"}};
+const Environment kOpenMpi = {{"OMPI_COMM_WORLD_RANK", "1"},
+                              {"OMPI_COMM_WORLD_SIZE", "2"},
+                              {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
+                              {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"},
+                              {"PMIX_NAMESPACE", "211681281"}};
 const Environment kHydra = {{"PMI_RANK", "1"}, {"PMI_SIZE", "2"}, {"MPI_LOCALRANKID", "1"}, {"MPI_LOCALNRANKS", "2"}};
-const Environment kSlurm = {{"SLURM_PROCID", "5"}, {"SLURM_NTASKS", "7"}, {"SLURM_STEP_NUM_TASKS", "7"}, {"SLURM_LOCALID", "1"},
-                            {"SLURM_NODEID", "2"}, {"SLURM_STEP_TASKS_PER_NODE", "2(x3),1"}, {"SLURM_JOB_ID", "77"},
-                            {"SLURM_STEP_ID", "0"}, {"SLURM_STEP_NODELIST", "gnode[10,20-22]"}};
+const Environment kSlurm = {{"SLURM_PROCID", "5"},  {"SLURM_NTASKS", "7"},  {"SLURM_STEP_NUM_TASKS", "7"},
+                            {"SLURM_LOCALID", "1"}, {"SLURM_NODEID", "2"},  {"SLURM_STEP_TASKS_PER_NODE", "2(x3),1"},
+                            {"SLURM_JOB_ID", "77"}, {"SLURM_STEP_ID", "0"}, {"SLURM_STEP_NODELIST", "gnode[10,20-22]"}};
 
 }  // namespace
 
@@ -70,10 +73,12 @@ TEST_CASE("ranks on one host meet at a socket of their job, without MASTER_ADDR"
 
 TEST_CASE("ranks on several hosts without MASTER_ADDR are told what to set") {
   CHECK(summary(with(kOpenMpi, {{"OMPI_COMM_WORLD_LOCAL_RANK", "0"}, {"OMPI_COMM_WORLD_LOCAL_SIZE", "1"}})) ==
-        "Open MPI gives 2 ranks but no address of rank 0: set MASTER_ADDR to its host and MASTER_PORT to a free port there, on "
+        "Open MPI gives 2 ranks but no address of rank 0: set MASTER_ADDR to its host and MASTER_PORT to a free port "
+        "there, on "
         "all ranks (mpirun -x MASTER_ADDR=... -x MASTER_PORT=...)");
   CHECK(summary({{"RANK", "0"}, {"WORLD_SIZE", "2"}}) ==
-        "WORLD_SIZE=2 but MASTER_ADDR is not set: set it to the host of rank 0 (and MASTER_PORT to a free port there) on all "
+        "WORLD_SIZE=2 but MASTER_ADDR is not set: set it to the host of rank 0 (and MASTER_PORT to a free port there) "
+        "on all "
         "ranks");
 }
 
@@ -81,14 +86,16 @@ TEST_CASE("what does not fit is named with its value") {
   CHECK(summary(with(kTorchrun, {{"RANK", "7"}})) == "RANK=7 with WORLD_SIZE=4: expected 0 <= RANK < WORLD_SIZE");
   CHECK(summary(with(kTorchrun, {{"RANK", "-1"}})) == "RANK=-1: expected a whole number of at least 0");
   CHECK(summary(with(kTorchrun, {{"RANK", "3x"}})) == "RANK=3x: expected a whole number of at least 0");
-  CHECK(summary(with(kTorchrun, {{"WORLD_SIZE", "99999999999"}})) == "WORLD_SIZE=99999999999: expected a whole number of at least 1");
+  CHECK(summary(with(kTorchrun, {{"WORLD_SIZE", "99999999999"}})) ==
+        "WORLD_SIZE=99999999999: expected a whole number of at least 1");
   CHECK(summary({{"RANK", "0"}}) == "WORLD_SIZE is not set, but RANK is");
   CHECK(summary({{"WORLD_SIZE", "2"}}) == "RANK is not set, but WORLD_SIZE is");
   CHECK(summary(with(kTorchrun, {{"LOCAL_RANK", "2"}})) ==
         "LOCAL_RANK=2 with LOCAL_WORLD_SIZE=2 and WORLD_SIZE=4: expected LOCAL_RANK < LOCAL_WORLD_SIZE <= WORLD_SIZE");
   CHECK(summary(with(kTorchrun, {{"MASTER_PORT", "70000"}})) == "MASTER_PORT=70000: expected a port from 1 to 65535");
-  CHECK(summary(with(kOpenMpi, {{"OMPI_COMM_WORLD_SIZE", "1"}})) ==
-        "OMPI_COMM_WORLD_RANK=1 with OMPI_COMM_WORLD_SIZE=1: expected 0 <= OMPI_COMM_WORLD_RANK < OMPI_COMM_WORLD_SIZE");
+  CHECK(
+      summary(with(kOpenMpi, {{"OMPI_COMM_WORLD_SIZE", "1"}})) ==
+      "OMPI_COMM_WORLD_RANK=1 with OMPI_COMM_WORLD_SIZE=1: expected 0 <= OMPI_COMM_WORLD_RANK < OMPI_COMM_WORLD_SIZE");
 }
 
 TEST_CASE("the nearest launcher wins") {

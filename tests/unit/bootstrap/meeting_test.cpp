@@ -76,7 +76,8 @@ TEST_CASE("the store's protocol is spoken byte for byte") {
   const std::string remove = "\x08" + text64("/k");
   const std::string ready(1, '\0');
   const std::string not_ready(1, '\1');
-  ScriptedStore server({{kGreeting, "pong"}, {set, ""}, {check, not_ready}, {check, ready}, {get, text64("value")}, {remove, count}});
+  ScriptedStore server(
+      {{kGreeting, "pong"}, {set, ""}, {check, not_ready}, {check, ready}, {get, text64("value")}, {remove, count}});
   auto store = TcpStore::connect(server.address(), until);
   REQUIRE(store.ok());
   CHECK(store->set("k", "value", until).ok());
@@ -100,7 +101,8 @@ TEST_CASE("what is not a store is told from one, and a lying store harms nobody"
   }
   {
     const std::string check(std::string("\x05") + std::string(8, '?') + text64("/k"));
-    ScriptedStore lies({{kGreeting, "pong"}, {check, std::string(1, '\0')}, {"\x03" + text64("/k"), std::string(8, '\xff')}});
+    ScriptedStore lies(
+        {{kGreeting, "pong"}, {check, std::string(1, '\0')}, {"\x03" + text64("/k"), std::string(8, '\xff')}});
     auto store = TcpStore::connect(lies.address(), until);
     REQUIRE(store.ok());
     CHECK(store->get("k", until).status().code() == StatusCode::kInvalidArgument);
@@ -112,7 +114,8 @@ TEST_CASE("published addresses are read back, and nothing else is") {
   const auto back = parse_published(text);
   REQUIRE(back.ok());
   CHECK(back->front().to_string() == "10.1.2.3:1234");
-  for (const char* bad : {"", "longspan-1", "longspan-1 0 1.2.3.4", "longspan-1 70000 1.2.3.4", "longspan-1 12 host", "other 12 1.2.3.4"}) {
+  for (const char* bad : {"", "longspan-1", "longspan-1 0 1.2.3.4", "longspan-1 70000 1.2.3.4", "longspan-1 12 host",
+                          "other 12 1.2.3.4"}) {
     CHECK_FALSE(parse_published(bad).ok());
   }
   CHECK(rc::check([](const std::string& any) { (void)parse_published("longspan-1 12 " + any); }));
@@ -122,7 +125,9 @@ TEST_CASE("a unique id holds the addresses that fit, and damage is noticed") {
   IdContents contents;
   contents.nonce = 0x123456789abcdef0;
   contents.port = 999;
-  for (const char* ip : {"10.0.0.1", "fd00::1", "192.168.7.7", "127.0.0.1", "::1"}) contents.addresses.push_back(*make_address(ip, 999));
+  for (const char* ip : {"10.0.0.1", "fd00::1", "192.168.7.7", "127.0.0.1", "::1"}) {
+    contents.addresses.push_back(*make_address(ip, 999));
+  }
   const UniqueId id = pack(contents);
   const auto back = unpack(id);
   REQUIRE(back.ok());

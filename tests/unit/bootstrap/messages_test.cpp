@@ -28,8 +28,10 @@ TEST_CASE("messages of the control plane survive the wire") {
   ControlMessage m;
   m.type = ControlType::kReport;
   m.inquiry = 9;
-  m.report = WaitReport{5, 7, true, 8, true, CallDescriptor{Collective::kReduce, 1000, DataType::kFloat16, ReduceOp::kMax, 2, "ring", 77},
-                        {1, 3}, 4};
+  m.report = WaitReport{
+      5,      7,    true,
+      8,      true, CallDescriptor{Collective::kReduce, 1000, DataType::kFloat16, ReduceOp::kMax, 2, "ring", 77},
+      {1, 3}, 4};
   const auto report = decode_control(frame_of(encode(m)));
   REQUIRE(report.ok());
   CHECK(report->inquiry == 9);
@@ -65,7 +67,8 @@ TEST_CASE("a later version may add fields and messages") {
 
 TEST_CASE("any bytes are read safely as any message") {
   CHECK(rc::check([](const std::string& body, std::uint16_t type) {
-    for (const std::uint16_t t : {type, static_cast<std::uint16_t>(type % 8), static_cast<std::uint16_t>(32 + type % 10)}) {
+    for (const std::uint16_t t :
+         {type, static_cast<std::uint16_t>(type % 8), static_cast<std::uint16_t>(32 + type % 10)}) {
       const Frame frame{kProtocolVersion, t, body};
       (void)decode_control(frame);
       (void)decode_hello(frame);

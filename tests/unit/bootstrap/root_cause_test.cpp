@@ -118,7 +118,8 @@ TEST_CASE("a rank that does not answer is named with how long it has been silent
   const Verdict v = find_root_cause(c);
   CHECK(v.root == 2);
   CHECK(v.text ==
-        "rank 2 does not answer and is silent since 12.3 s: it is stopped, overloaded, or cut off from the network; allreduce #7 "
+        "rank 2 does not answer and is silent since 12.3 s: it is stopped, overloaded, or cut off from the network; "
+        "allreduce #7 "
         "cannot finish");
 }
 
@@ -127,7 +128,8 @@ TEST_CASE("a connection that broke between two living ranks names both ends") {
   c.faults.push_back(fault(StatusCode::kPeerLost, 2, 1, "Connection reset by peer"));
   const Verdict v = find_root_cause(c);
   CHECK(v.root == 1);
-  CHECK(v.text == "the connection from rank 2 to rank 1 broke in allreduce #7 while both run (Connection reset by peer)");
+  CHECK(v.text ==
+        "the connection from rank 2 to rank 1 broke in allreduce #7 while both run (Connection reset by peer)");
 }
 
 TEST_CASE("ranks that have not entered the collective are named, the furthest behind first") {
@@ -154,14 +156,16 @@ TEST_CASE("when all are in it, the chain of waits is told") {
   Case c = usual();
   c.ranks[2].report->waiting_on = {};
   CHECK(find_root_cause(c).root == 2);
-  CHECK(find_root_cause(c).text.find("rank 0 waits for rank 3 at step 5, rank 3 waits for rank 2 at step 5;") != std::string::npos);
+  CHECK(find_root_cause(c).text.find("rank 0 waits for rank 3 at step 5, rank 3 waits for rank 2 at step 5;") !=
+        std::string::npos);
 }
 
 TEST_CASE("a rank that left is told from one that died") {
   Case c = usual();
   c.ranks[3].report.reset();
   c.ranks[3].life = Life::kLeft;
-  CHECK(find_root_cause(c).text == "rank 3 closed its communicator and left, while rank 0 waits for it in allreduce #7");
+  CHECK(find_root_cause(c).text ==
+        "rank 3 closed its communicator and left, while rank 0 waits for it in allreduce #7");
 }
 
 TEST_CASE("nothing known but the fault itself is told as it is") {

@@ -120,7 +120,9 @@ TEST_CASE("a call is not answered while the caller's own buffer is still being s
     run.complete_all(false);
     CHECK_FALSE(run.execution->answered());
     for (HeldChannel& each : run.held) {
-      for (const auto& send : std::exchange(each.sends, {})) Run::complete(*run.execution, send.context, spi::CompletionKind::kSend);
+      for (const auto& send : std::exchange(each.sends, {})) {
+        Run::complete(*run.execution, send.context, spi::CompletionKind::kSend);
+      }
     }
   }
   CHECK(run.execution->answered());

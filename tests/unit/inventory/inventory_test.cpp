@@ -14,8 +14,8 @@
 using namespace longspan;
 using namespace longspan::device;
 
-// LeakSanitizer asks this. hwloc 2.9 loses what it had made of an XML that it refuses, and libpciaccess, which it unloads,
-// the names of PCI devices; neither can be told from us by a suppression, since their stacks are gone.
+// LeakSanitizer asks this. hwloc 2.9 loses what it had made of an XML that it refuses, and libpciaccess, which it
+// unloads, the names of PCI devices; neither can be told from us by a suppression, since their stacks are gone.
 extern "C" __attribute__((visibility("default"))) int __lsan_is_turned_off();
 extern "C" int __lsan_is_turned_off() { return 1; }
 
@@ -31,7 +31,8 @@ std::string text_of(const std::string& path) {
 /// A file for one test.
 class Scratch {
  public:
-  explicit Scratch(const std::string& text) : path_(std::filesystem::temp_directory_path() / ("longspan-inventory-" + std::to_string(::getpid()) + ".xml")) {
+  explicit Scratch(const std::string& text)
+      : path_(std::filesystem::temp_directory_path() / ("longspan-inventory-" + std::to_string(::getpid()) + ".xml")) {
     std::ofstream(path_) << text;
   }
   ~Scratch() { std::filesystem::remove(path_); }
@@ -166,7 +167,8 @@ TEST_CASE("NVML's links make a matrix: links of a pair add up, switches join all
   CHECK(direct[0][1] == 50e9);
   CHECK(direct[1][0] == 25e9);
   CHECK(direct[0][2] == 0);
-  const auto switched = nvlink_matrix(gpus, {{a, "", 25e9}, {a, "", 25e9}, {b, "", 25e9}, {b, "", 25e9}, {c, "", 25e9}});
+  const auto switched =
+      nvlink_matrix(gpus, {{a, "", 25e9}, {a, "", 25e9}, {b, "", 25e9}, {b, "", 25e9}, {c, "", 25e9}});
   CHECK(switched[0][1] == 50e9);
   CHECK(switched[0][2] == 25e9);
   CHECK(switched[1][1] == 0);
@@ -180,7 +182,9 @@ TEST_CASE("What NVML and the kernel write is read, and nothing else") {
   CHECK(nvlink_rate(99) == 0);
   CHECK(rate_of_port("100 Gb/sec (4X EDR)") == 100e9 / 8);
   CHECK(rate_of_port("2.5 Gb/sec (1X SDR)") == 2.5e9 / 8);
-  for (const char* wrong : {"", "fast", "-1 Gb/sec", "nan Gb/sec", "100", "1e300 Gb/sec"}) CHECK(rate_of_port(wrong) == 0);
+  for (const char* wrong : {"", "fast", "-1 Gb/sec", "nan Gb/sec", "100", "1e300 Gb/sec"}) {
+    CHECK(rate_of_port(wrong) == 0);
+  }
 }
 
 TEST_CASE("This host can be looked at") {
@@ -193,11 +197,13 @@ TEST_CASE("This host can be looked at") {
 }
 
 TEST_CASE("Broken XML is an error that names the file, never a crash") {
-  CHECK(from_xml("/no/such/file.xml").status().message().find("cannot read /no/such/file.xml") != std::string_view::npos);
+  CHECK(from_xml("/no/such/file.xml").status().message().find("cannot read /no/such/file.xml") !=
+        std::string_view::npos);
   const std::string good = text_of(kTwoSockets);
   REQUIRE(good.size() > 1000);
-  for (const std::string& text : {std::string(), std::string("version = 1\n"), std::string("<topology/>"), good.substr(0, good.size() / 2),
-                                  std::string(1000, '<'), std::string("\0\xff\xfe", 3)}) {
+  for (const std::string& text :
+       {std::string(), std::string("version = 1\n"), std::string("<topology/>"), good.substr(0, good.size() / 2),
+        std::string(1000, '<'), std::string("\0\xff\xfe", 3)}) {
     const Scratch file(text);
     const auto read = from_xml(file.path());
     INFO(text.substr(0, 40));
@@ -252,7 +258,8 @@ TEST_CASE("A discovered file has the keys that were found, and says of the other
   request.nic = "eth0";
   CHECK(cli::discovered_file(machine, request)->find("address = \"10.0.0.1\"") != std::string::npos);
   request.nic = "eth7";
-  CHECK(cli::discovered_file(machine, request).status().message().find("there are: eth0, eth1, eth2") != std::string_view::npos);
+  CHECK(cli::discovered_file(machine, request).status().message().find("there are: eth0, eth1, eth2") !=
+        std::string_view::npos);
   request.nic.clear();
   request.rack = "eu";  // names of racks and regions are one namespace
   CHECK_FALSE(cli::discovered_file(machine, request).ok());

@@ -198,11 +198,13 @@ TEST_CASE("A link that carries less than stated slows all ranks of the region, t
       const auto lock = region.domains[static_cast<std::size_t>(rank)]->lock();
       PacedChannel& channel = region.channel(rank);
       const double dt = 0.005;
-      waits[rank] = std::max(0.0, waits[rank] + (channel.rate - 300) / 300 * dt);  // of the link's 600, half is this one's
+      // Of the link's 600, half is this one's.
+      waits[rank] = std::max(0.0, waits[rank] + (channel.rate - 300) / 300 * dt);
       sent[rank] += channel.rate * dt;
       channel.seen.unsent_bytes = 1;
       channel.seen.min_rtt = milliseconds(10);
-      channel.seen.rtt = channel.seen.least_rtt = std::chrono::nanoseconds(static_cast<std::int64_t>(1e9 * (0.010 + waits[rank])));
+      channel.seen.rtt = channel.seen.least_rtt =
+          std::chrono::nanoseconds(static_cast<std::int64_t>(1e9 * (0.010 + waits[rank])));
       for (const LeaseMessage& question : std::exchange(channel.questions, {})) {
         LeaseMessage told{LeaseMessage::Kind::kTold, question.link};
         told.sent = question.sent;

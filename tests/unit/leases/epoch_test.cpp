@@ -22,7 +22,10 @@ class Ranks {
  public:
   explicit Ranks(int size) {
     for (int r = 0; r < size; ++r) hosts.push_back(std::make_unique<Rank>(*this, r));
-    for (int r = 0; r < size; ++r) hosts[static_cast<std::size_t>(r)]->desk = std::make_unique<EpochDesk>(*hosts[static_cast<std::size_t>(r)], r, size, 1);
+    for (int r = 0; r < size; ++r) {
+      hosts[static_cast<std::size_t>(r)]->desk =
+          std::make_unique<EpochDesk>(*hosts[static_cast<std::size_t>(r)], r, size, 1);
+    }
   }
 
   struct Rank final : EpochDesk::Host {

@@ -23,7 +23,8 @@ Duration round_trips(const Path& path, double count) {
 
 }  // namespace
 
-TEST_CASE("A truthful link is never touched, however busy, lossy or slow its sender is, and however late its far ends") {
+TEST_CASE(
+    "A truthful link is never touched, however busy, lossy or slow its sender is, and however late its far ends") {
   for (const double rtt : {0.002, 0.04, 0.15}) {
     for (const double loss : {0.0, 1e-3, 1e-2}) {
       for (const double limit : {1e30, 0.15 * kRate}) {
@@ -47,7 +48,8 @@ TEST_CASE("Whatever a link carries is found within two seconds, and without a co
     Path path(real * kRate, scaled(0.002, 0.2), scaled(250e3, 16e6), *rc::gen::inRange(1U, 1000U));
     path.lateness = scaled(1e-4, 2e-3);
     path.reverse_queue = between(0, 0.05);
-    RC_LOG() << "real " << real << " rtt " << path.rtt << " buffer " << path.buffer << " late " << path.lateness << "\n";
+    RC_LOG() << "real " << real << " rtt " << path.rtt << " buffer " << path.buffer << " late " << path.lateness
+             << "\n";
     path.run(2s);
     RC_ASSERT(path.lowest() > 0.45);
     path.used();

@@ -13,7 +13,9 @@ constexpr double kPacket = 1500;
 constexpr Duration kClocksDiffer = 17s;
 
 double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
-Duration to_duration(double seconds) { return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds)); }
+Duration to_duration(double seconds) {
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+}
 
 }  // namespace
 
@@ -39,7 +41,9 @@ Duration Path::too_high() {
 double Path::lowest() { return std::exchange(lowest_, 1e9); }
 
 spi::ChannelStats Path::stats(const Rank& rank) const {
-  const auto nanoseconds = [](double s) { return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(s)); };
+  const auto nanoseconds = [](double s) {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(s));
+  };
   spi::ChannelStats stats;
   stats.unsent_bytes = 1;
   stats.packets_sent = static_cast<std::uint64_t>(rank.sent / kPacket);

@@ -11,8 +11,8 @@
 namespace longspan::runtime::test {
 
 /// A drop-tail link in virtual time and ranks that send over it at their pace, measured as ranks and stewards do: far
-/// ends with clocks of their own that wake up late, answers that come back through a queue of their own. Senders have no
-/// congestion control, so that what happens is the estimate's doing.
+/// ends with clocks of their own that wake up late, answers that come back through a queue of their own. Senders have
+/// no congestion control, so that what happens is the estimate's doing.
 class Path {
  public:
   static constexpr double kRate = 100e6;  // bytes/s, as stated
@@ -23,7 +23,8 @@ class Path {
   /// Share of the link's real rate that was used since the last call.
   double used();
   double share() const { return estimate_.share(); }
-  /// The longest time without a pause for which the share was more than 5 % above what the link carries, since the last call.
+  /// The longest time without a pause for which the share was more than 5 % above what the link carries, since the last
+  /// call.
   Duration too_high();
   /// The least share, of what the link really carries, since the last call.
   double lowest();

@@ -19,7 +19,8 @@ std::vector<Claim> some_claims() {
   std::vector<Claim> claims;
   const auto count = *rc::gen::inRange(0, 12);
   for (int i = 0; i < count; ++i) {
-    claims.push_back({static_cast<double>(*rc::gen::inRange(0, 1000)), static_cast<double>(*rc::gen::inRange(0, 2000))});
+    claims.push_back(
+        {static_cast<double>(*rc::gen::inRange(0, 1000)), static_cast<double>(*rc::gen::inRange(0, 2000))});
   }
   return claims;
 }

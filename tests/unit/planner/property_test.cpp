@@ -114,8 +114,8 @@ TEST_CASE("The stages that are priced move what the schedules move, over every l
       // Rates are given in proportion to the priced shares: were a schedule to send more than its stages say, the sum
       // would exceed the link.
       require(sum <= link->bandwidth.bytes_per_second,
-              fmt::format("{} of {}: flows exceed their link, {} of {} B/s", decision->full_name(), name_of(shape.kind), sum,
-                          link->bandwidth.bytes_per_second));
+              fmt::format("{} of {}: flows exceed their link, {} of {} B/s", decision->full_name(), name_of(shape.kind),
+                          sum, link->bandwidth.bytes_per_second));
     }
   });
   CHECK(holds);

@@ -79,7 +79,8 @@ TEST_CASE("A pair in which one side lacks a transport takes the next, and says w
   CHECK(choice.transport == "tcp");
   CHECK(reason_against(choice, "verbs") == "rank 3: no RDMA device");
   CHECK(chosen(without, with, Tier::kRack) == "tcp");
-  CHECK(has(reason_against(choose_transport(with, Offers{kTcp}, Tier::kRack), "verbs"), "the other rank does not have it"));
+  CHECK(has(reason_against(choose_transport(with, Offers{kTcp}, Tier::kRack), "verbs"),
+            "the other rank does not have it"));
 }
 
 TEST_CASE("General layers stand behind what is made for a medium, and before nothing") {
@@ -94,7 +95,8 @@ TEST_CASE("Across regions only what reaches that far is used, unless both sides 
   const Offers verbs{named(kVerbs)};
   CHECK(chosen(verbs, verbs, Tier::kWan) == "verbs");
   CHECK(chosen(verbs, {kVerbs}, Tier::kWan).empty());
-  CHECK(has(reason_against(choose_transport(verbs, Offers{kVerbs}, Tier::kWan), "verbs"), "name it in LONGSPAN_TRANSPORTS"));
+  CHECK(has(reason_against(choose_transport(verbs, Offers{kVerbs}, Tier::kWan), "verbs"),
+            "name it in LONGSPAN_TRANSPORTS"));
   const Offers both{named(kVerbs), named(kTcp)};
   CHECK(chosen(both, both, Tier::kWan) == "tcp");
   Offers clear = verbs;
@@ -179,7 +181,8 @@ TEST_CASE("Tiers are listed from the host outwards, each with the transports tha
   const auto tiers = transports_by_tier(cluster, offers);
   std::string text;
   for (const TierTransport& each : tiers) {
-    text += std::string(name_of(each.tier)) + " " + each.choice.transport + " " + std::to_string(each.from) + "-" + std::to_string(each.to) + "; ";
+    text += std::string(name_of(each.tier)) + " " + each.choice.transport + " " + std::to_string(each.from) + "-" +
+            std::to_string(each.to) + "; ";
     CHECK(cluster.tier_between(each.from, each.to) == each.tier);
   }
   CHECK(text == "host shm 0-1; rack verbs 0-2; rack tcp 4-6; wan tcp 0-4; ");
@@ -200,7 +203,9 @@ TEST_CASE("What transports state of a tier is what it is priced by") {
   CostParameters priced;
   planner::apply(transports_by_tier(longspan::testing::regions_of({2, 2}, 0, 1e9, 0.02, 2), fast), priced);
   CHECK(longspan::testing::near(priced.message_seconds[static_cast<std::size_t>(Tier::kRack)], 4e-6));
-  CHECK(priced.message_seconds[static_cast<std::size_t>(Tier::kHost)] == assumed.message_seconds[static_cast<std::size_t>(Tier::kHost)]);
-  CHECK(priced.message_seconds[static_cast<std::size_t>(Tier::kWan)] == assumed.message_seconds[static_cast<std::size_t>(Tier::kWan)]);
+  CHECK(priced.message_seconds[static_cast<std::size_t>(Tier::kHost)] ==
+        assumed.message_seconds[static_cast<std::size_t>(Tier::kHost)]);
+  CHECK(priced.message_seconds[static_cast<std::size_t>(Tier::kWan)] ==
+        assumed.message_seconds[static_cast<std::size_t>(Tier::kWan)]);
   CHECK(priced.nic_bytes_per_second == 100e9 / 8);
 }

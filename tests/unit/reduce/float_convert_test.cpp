@@ -74,7 +74,10 @@ void check_decoding(Format format, float (*to_float)(Bits)) {
   for (std::uint32_t code = 0; code <= std::numeric_limits<Bits>::max(); ++code) {
     const float got = to_float(static_cast<Bits>(code));
     const double want = decode(format, code);
-    if (std::isnan(want) ? std::isnan(got) : static_cast<double>(got) == want && std::signbit(got) == std::signbit(want)) continue;
+    if (std::isnan(want) ? std::isnan(got)
+                         : static_cast<double>(got) == want && std::signbit(got) == std::signbit(want)) {
+      continue;
+    }
     FAIL("code " << code << " became " << got << ", not " << want);
   }
 }
@@ -84,8 +87,9 @@ void check_encoding(Format format, Bits (*to_bits)(float), std::uint32_t overflo
   REQUIRE(to_bits(std::numeric_limits<float>::quiet_NaN()) == nan);
   REQUIRE(to_bits(-std::numeric_limits<float>::quiet_NaN()) == nan);
   const auto check = [&](float value) {
-    const std::uint32_t want = std::isinf(value) ? (std::signbit(value) ? 1U << (format.exponent_bits + format.mantissa_bits) : 0) | overflow
-                                                 : encode(format, static_cast<double>(value), overflow);
+    const std::uint32_t want =
+        std::isinf(value) ? (std::signbit(value) ? 1U << (format.exponent_bits + format.mantissa_bits) : 0) | overflow
+                          : encode(format, static_cast<double>(value), overflow);
     if (to_bits(value) != want) FAIL(value << " became " << int{to_bits(value)} << ", not " << want);
   };
   const std::uint32_t codes = 1U << (format.exponent_bits + format.mantissa_bits);
@@ -94,7 +98,8 @@ void check_encoding(Format format, Bits (*to_bits)(float), std::uint32_t overflo
     const double next = decode(format, code + 1);
     if (!std::isfinite(here) || !std::isfinite(next)) continue;
     const auto middle = static_cast<float>((here + next) / 2);  // exact: fp32 has more bits
-    for (const float value : {static_cast<float>(here), middle, std::nextafterf(middle, 0.0F), std::nextafterf(middle, 1e38F)}) {
+    for (const float value :
+         {static_cast<float>(here), middle, std::nextafterf(middle, 0.0F), std::nextafterf(middle, 1e38F)}) {
       check(value);
       check(-value);
     }
@@ -124,4 +129,5 @@ TEST_CASE("fp32 rounds to the nearest narrow float, ties to even", "[float_conve
   check_encoding<std::uint8_t>(kE4M3, float_to_float8e4m3, 0x7f, 0x7f);
 }
 
-static_assert(float16_to_float(0x3c00) == 1.0F && float_to_float16(65504.0F) == 0x7bff && float_to_float8e4m3(448.0F) == 0x7e);
+static_assert(float16_to_float(0x3c00) == 1.0F && float_to_float16(65504.0F) == 0x7bff &&
+              float_to_float8e4m3(448.0F) == 0x7e);

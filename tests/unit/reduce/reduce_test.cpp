@@ -110,8 +110,8 @@ bool same(T a, T b) {
 enum class Alias { kNone, kFirst, kLast };
 
 template <class Codec>
-bool check_once(DataType type, ReduceOp op, std::size_t operands, std::size_t count, std::size_t shift, double divisor, Alias alias,
-                std::mt19937_64& random) {
+bool check_once(DataType type, ReduceOp op, std::size_t operands, std::size_t count, std::size_t shift, double divisor,
+                Alias alias, std::mt19937_64& random) {
   using Stored = typename Codec::Stored;
   std::vector<Misaligned<Stored>> inputs;
   std::vector<const void*> pointers;
@@ -143,14 +143,16 @@ bool check_once(DataType type, ReduceOp op, std::size_t operands, std::size_t co
 template <class Codec>
 void check_type(DataType type) {
   std::mt19937_64 random(static_cast<unsigned>(type) + 1);
-  for (const ReduceOp op : {ReduceOp::kSum, ReduceOp::kProd, ReduceOp::kMin, ReduceOp::kMax, ReduceOp::kAvg, ReduceOp::kPremulSum}) {
+  for (const ReduceOp op :
+       {ReduceOp::kSum, ReduceOp::kProd, ReduceOp::kMin, ReduceOp::kMax, ReduceOp::kAvg, ReduceOp::kPremulSum}) {
     for (const std::size_t operands : {1U, 2U, 3U, 5U, 9U}) {
       for (const std::size_t count : {0U, 1U, 7U, 63U, 64U, 65U, 1000U, 1100U}) {
         for (const Alias alias : {Alias::kNone, Alias::kFirst, Alias::kLast}) {
           for (const double divisor : {1.0, op == ReduceOp::kAvg ? 3.0 : 1.0, op == ReduceOp::kAvg ? 8.0 : 1.0}) {
             const std::size_t shift = (count + operands + static_cast<std::size_t>(alias)) % 5;
             if (check_once<Codec>(type, op, operands, count, shift, divisor, alias, random)) continue;
-            FAIL(name_of(type) << ' ' << name_of(op) << " of " << operands << " x " << count << ", divisor " << divisor);
+            FAIL(name_of(type) << ' ' << name_of(op) << " of " << operands << " x " << count << ", divisor "
+                               << divisor);
           }
         }
       }
@@ -213,7 +215,8 @@ void for_each_instruction_set(void (*check)()) {
 
 }  // namespace
 
-TEST_CASE("every type, operation, operand count and alignment gives the reference's bits on every instruction set", "[reduce]") {
+TEST_CASE("every type, operation, operand count and alignment gives the reference's bits on every instruction set",
+          "[reduce]") {
   for_each_instruction_set(check_all_types);
 }
 
@@ -231,7 +234,9 @@ TEST_CASE("a result written past the cache has the same bits", "[reduce]") {
     std::mt19937_64 random(5);
     constexpr std::size_t kBytes = 40'000;
     alignas(64) static std::byte a[kBytes], b[kBytes], cached[kBytes + 64], past[kBytes + 64];
-    for (std::size_t i = 0; i < kBytes; ++i) a[i] = static_cast<std::byte>(random() & 0x3f), b[i] = static_cast<std::byte>(random() & 0x3f);
+    for (std::size_t i = 0; i < kBytes; ++i) {
+      a[i] = static_cast<std::byte>(random() & 0x3f), b[i] = static_cast<std::byte>(random() & 0x3f);
+    }
     const void* const operands[] = {a, b};
     for (std::size_t type = 0; type < kDataTypeCount; ++type) {
       const auto each = static_cast<DataType>(type);
@@ -241,7 +246,9 @@ TEST_CASE("a result written past the cache has the same bits", "[reduce]") {
           std::memset(past, 0x55, sizeof past);
           reduce::reduce(each, ReduceOp::kSum, cached + shift, operands, count);
           reduce::reduce(each, ReduceOp::kSum, past + shift, operands, count, 1.0, true);
-          if (std::memcmp(cached, past, sizeof past) != 0) FAIL(name_of(each) << " x " << count << " shifted by " << shift);
+          if (std::memcmp(cached, past, sizeof past) != 0) {
+            FAIL(name_of(each) << " x " << count << " shifted by " << shift);
+          }
         }
       }
     }

@@ -61,7 +61,8 @@ TEST_CASE("A transport that is named and cannot be used is an error with its rea
   const std::array<spi::Transport*, 2> all{&g_no_device, &real("tcp")};
   const auto opened = open_transports(all, {"tcp", "rdma"}, some_options());
   REQUIRE_FALSE(opened.ok());
-  CHECK(opened.status().message() == "LONGSPAN_TRANSPORTS names 'rdma', which this host cannot use: no RDMA device on this host");
+  CHECK(opened.status().message() ==
+        "LONGSPAN_TRANSPORTS names 'rdma', which this host cannot use: no RDMA device on this host");
 }
 
 TEST_CASE("A name that the build does not have is an error that gives the nearest one") {

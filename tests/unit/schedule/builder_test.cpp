@@ -18,7 +18,9 @@ CollectiveShape shape_of(Collective kind) {
 std::vector<std::uint32_t> after(const Schedule& schedule, std::size_t step) {
   std::vector<std::uint32_t> ids;
   const Step& s = schedule.steps[step];
-  for (std::uint32_t d = 0; d < s.dependencies_count; ++d) ids.push_back(schedule.dependencies[s.dependencies_begin + d].step);
+  for (std::uint32_t d = 0; d < s.dependencies_count; ++d) {
+    ids.push_back(schedule.dependencies[s.dependencies_begin + d].step);
+  }
   return ids;
 }
 

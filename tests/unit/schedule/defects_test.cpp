@@ -71,7 +71,8 @@ TEST_CASE("a lost send is a message that never comes") {
   CHECK_THAT(defect_of(all), Contains("receives no such message") && Contains("to rank 1"));
   all = good(Collective::kScatter);
   all[0].steps.pop_back();
-  CHECK_THAT(defect_of(all), Contains("sends no such message") && Contains("rank 3 (host h3, region r1) step 0 (recv out[0]"));
+  CHECK_THAT(defect_of(all),
+             Contains("sends no such message") && Contains("rank 3 (host h3, region r1) step 0 (recv out[0]"));
 }
 
 TEST_CASE("a lost message leaves an output unwritten") {
@@ -179,8 +180,11 @@ TEST_CASE("reading what nobody wrote is caught") {
 
 TEST_CASE("a lost reuse dependency is a race in an in-place call") {
   auto all = good(Collective::kAllReduce);
-  const auto lands_in_output = [](const Step& step) { return step.kind == StepKind::kRecv && step.dst.buffer == BufferKind::kOut; };
-  forget(all[2], *std::find_if(all[2].steps.begin(), all[2].steps.end(), lands_in_output), [](const Dependency& d) { return d.kind == DependencyKind::kReuse; });
+  const auto lands_in_output = [](const Step& step) {
+    return step.kind == StepKind::kRecv && step.dst.buffer == BufferKind::kOut;
+  };
+  forget(all[2], *std::find_if(all[2].steps.begin(), all[2].steps.end(), lands_in_output),
+         [](const Dependency& d) { return d.kind == DependencyKind::kReuse; });
   CHECK_THAT(defect_of(all), Contains("rank 2") && Contains("overwrites what") && Contains("in place"));
 }
 

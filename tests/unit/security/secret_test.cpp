@@ -50,8 +50,9 @@ TEST_CASE("An introduction arrives as it was made, and nothing else is taken for
   REQUIRE(odd.has_value());
   CHECK(odd->to == "run_id_with_spaces");
   CHECK(odd->host.size() == 80);
-  for (const char* bad : {"", " ", "longspan/1", "longspan/2 open a b c d", "longspan/1 open a b c", "longspan/1 open a b c d e",
-                          "longspan/1 shut a b c d", "longspan/1 open a  c d", "longspan/1 open a b c d ", "longspan/1 open a\x01 b c d"}) {
+  for (const char* bad : {"", " ", "longspan/1", "longspan/2 open a b c d", "longspan/1 open a b c",
+                          "longspan/1 open a b c d e", "longspan/1 shut a b c d", "longspan/1 open a  c d",
+                          "longspan/1 open a b c d ", "longspan/1 open a\x01 b c d"}) {
     INFO(bad);
     CHECK_FALSE(parse_introduction(bad).has_value());
   }

@@ -51,7 +51,9 @@ std::string receive(int fd) {
   return text;
 }
 
-iovec vector_of(std::vector<std::byte>& bytes, std::size_t from, std::size_t length) { return {bytes.data() + from, length}; }
+iovec vector_of(std::vector<std::byte>& bytes, std::size_t from, std::size_t length) {
+  return {bytes.data() + from, length};
+}
 
 /// Everything through a sealed pair, whatever the socket takes at a time.
 std::vector<std::byte> carry(Session& from, Session& to, std::vector<std::byte>& data, std::size_t piece) {
@@ -86,7 +88,8 @@ TEST_CASE("HKDF is that of RFC 5869") {
                                                0x5a, 0x4c, 0x5d, 0xb0, 0x2d, 0x56, 0xec, 0xc4, 0xc5, 0xbf};
   const std::string key = derive_key(secret, salt, label);
   REQUIRE(key.size() == expected.size());
-  CHECK(std::equal(expected.begin(), expected.end(), key.begin(), [](unsigned char a, char b) { return a == static_cast<unsigned char>(b); }));
+  CHECK(std::equal(expected.begin(), expected.end(), key.begin(),
+                   [](unsigned char a, char b) { return a == static_cast<unsigned char>(b); }));
 }
 
 TEST_CASE("Two who hold the key learn who dials, whom, and what for") {
@@ -122,13 +125,14 @@ TEST_CASE("Who has no key at all can still be named") {
 }
 
 TEST_CASE("One who speaks longspan without a key is told from a stranger") {
-  const auto [begin, failure] = GENERATE(table<std::string, Failure>({{"LONGSPAN and more", Failure::kNoKey},
-                                                                      {"LSPN frame", Failure::kNoKey},
-                                                                      {"GET / HTTP/1.1\r\n\r\n", Failure::kStranger},
-                                                                      {"L", Failure::kStranger},
-                                                                      {std::string("\x16\x03\x01\x00\x05garbage", 12), Failure::kStranger},
-                                                                      {std::string("\x16\xff\xff\xff\xff", 5), Failure::kStranger},
-                                                                      {std::string(300, '\0'), Failure::kStranger}}));
+  const auto [begin, failure] =
+      GENERATE(table<std::string, Failure>({{"LONGSPAN and more", Failure::kNoKey},
+                                            {"LSPN frame", Failure::kNoKey},
+                                            {"GET / HTTP/1.1\r\n\r\n", Failure::kStranger},
+                                            {"L", Failure::kStranger},
+                                            {std::string("\x16\x03\x01\x00\x05garbage", 12), Failure::kStranger},
+                                            {std::string("\x16\xff\xff\xff\xff", 5), Failure::kStranger},
+                                            {std::string(300, '\0'), Failure::kStranger}}));
   INFO(begin);
   Ends ends;
   const auto accepted = guard()->accept(ends.b.get());
