@@ -90,8 +90,8 @@ struct LinkStats {
 ///     auto comm = longspan::Communicator::create();
 ///     if (!comm.ok()) die(comm.status().to_string());
 ///     std::vector<float> x(1 << 20, 1.0f);
-///     auto status = comm->all_reduce(x.data(), x.data(), x.size(), longspan::DataType::kFloat32,
-///                                    longspan::ReduceOp::kSum);
+///     const auto type = longspan::DataType::kFloat32;
+///     auto status = comm->all_reduce(x.data(), x.data(), x.size(), type, longspan::ReduceOp::kSum);
 class LONGSPAN_API Communicator {
  public:
   /// All ranks of the job, as the launcher's environment says (torchrun, Open MPI, MPICH, Slurm). Collective, blocking.
