@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what longspan needs to build, test and measure, by the system's package manager. Safe to run again; quick
-# when nothing is missing.   cmake/setup.sh [--ci | --torch | --compare | --vm]   (--ci: also clang, for the second
+# when nothing is missing.   cmake/setup.sh [--ci | --torch | --compare | --vm | --cuda]   (--ci: also clang, for the second
 # compiler, tidy and the fuzzers; --torch: PyTorch for CPUs into build/compare-venv; --compare: that, and the MPIs of
-# perf/compare; --vm: QEMU, and a kernel unpacked into build/rdma_vm, for tests/rdma_vm)
+# perf/compare; --vm: QEMU, and a kernel unpacked into build/rdma_vm, for tests/rdma_vm; --cuda: NVIDIA's compiler into
+# build/cuda-venv, 0.4 GB, for the device kernels; needs no GPU and no driver)
 set -euo pipefail
 
 packages=(
@@ -25,7 +26,11 @@ case "${1:-}" in
     optional+=(qemu-system-x86 busybox-static kmod ibverbs-providers ibverbs-utils perftest iperf3 python3)
     trap 'code=$?; [ "$code" -ne 0 ] || fetch_kernel' EXIT
     ;;
-  *) echo "setup: unknown option '$1'; usage: cmake/setup.sh [--ci | --torch | --compare | --vm]" >&2; exit 2 ;;
+  --cuda)
+    optional+=(python3-venv)
+    trap 'code=$?; [ "$code" -ne 0 ] || install_nvcc' EXIT
+    ;;
+  *) echo "setup: unknown option '$1'; usage: cmake/setup.sh [--ci | --torch | --compare | --vm | --cuda]" >&2; exit 2 ;;
 esac
 
 fetch_kernel() {
@@ -33,6 +38,18 @@ fetch_kernel() {
   root=$(dirname "$(readlink -f "$0")")/..
   "$root/tests/rdma_vm/fetch_kernel.sh" "$root/build/rdma_vm/kernel" ||
     echo "setup: the kernel could not be had; tests/rdma_vm is skipped" >&2
+}
+
+# The toolkit's own packages for Python: those of CUDA 12 lack nvcc itself. 13.0: drivers from 580 on run its code.
+install_nvcc() {
+  local venv
+  venv=$(dirname "$(readlink -f "$0")")/../build/cuda-venv
+  if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then echo "setup: nvcc is installed"; return; fi
+  if ls "$venv"/lib/python3*/site-packages/nvidia/cu13/bin/nvcc >/dev/null 2>&1; then return; fi
+  echo "setup: installing nvcc into build/cuda-venv"
+  python3 -m venv "$venv" &&
+    "$venv/bin/pip" install -q 'nvidia-cuda-nvcc==13.0.*' 'nvidia-nvvm==13.0.*' 'nvidia-cuda-crt==13.0.*' 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cccl==13.0.*' ||
+    echo "setup: nvcc could not be installed: the build goes on without device kernels" >&2
 }
 
 # Gloo comes with PyTorch; its build for CPUs is enough, and a tenth of the size.

@@ -24,7 +24,8 @@ class CommunicatorImpl;
 /// Where an operation is ordered. nullptr is the host: it starts at once. A CUstream (cudaStream_t): it starts when
 /// what is before it in the stream is done, and what comes after it there waits for the result; the blocking forms then
 /// return as soon as it has its place in the stream, and a failure is in `Communicator::error` (the stream goes on all
-/// the same). Collectives only; a stream that captures a graph is refused.
+/// the same). Collectives only; a stream that captures a graph is refused. CUDA's default stream is cudaStreamLegacy or
+/// cudaStreamPerThread here, never nullptr.
 ///
 /// Buffers of collectives may be device memory (CUDA), each side of each rank as it likes, with or without a stream.
 using Stream = void*;

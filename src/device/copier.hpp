@@ -5,6 +5,7 @@
 #include <span>
 
 #include "longspan/status.hpp"
+#include "longspan/types.hpp"
 
 namespace longspan::device {
 
@@ -16,6 +17,12 @@ struct Move {
 };
 
 class Copier;
+
+/// What elements are multiplied with, as longspan::reduce::scale does it.
+struct Scaling {
+  DataType type = DataType::kFloat32;
+  double factor = 1;
+};
 
 /// What has come to pass on a device. Of moves: `owner` and `what` as given to the Copier, and who moved. Of a stream that
 /// has come to a call: `entry`.
@@ -35,11 +42,14 @@ class Copier {
   virtual Result<std::span<std::byte>> take(std::size_t bytes) = 0;
   virtual void give_back(std::span<std::byte> memory) noexcept = 0;
   /// Starts the moves in that direction, in the order of the calls; the mailbox gets a token after the last byte.
-  virtual Status to_host(std::span<const Move> moves, void* owner, void* what) = 0;
+  /// `scaling`: on the way down all elements are multiplied; only where `scales`.
+  virtual Status to_host(std::span<const Move> moves, const Scaling* scaling, void* owner, void* what) = 0;
   virtual Status to_device(std::span<const Move> moves, void* owner, void* what) = 0;
   /// One of its tokens was taken from the mailbox.
   virtual void told() noexcept = 0;
   virtual bool under_way() const noexcept = 0;
+  /// Its device has the kernels for it.
+  virtual bool scales() = 0;
   /// Between any two places, of the host or of devices; blocks until it is done.
   virtual Status copy(void* to, const void* from, std::size_t bytes) = 0;
   /// Waits for the moves under way (nothing else runs on the streams used here) and drops the tokens of `owner`.

@@ -135,6 +135,7 @@ class Execution {
   std::size_t ready_head_ = 0;
   bool draining_ = false;
   Staging staged_in_, staged_out_;
+  bool scales_on_device_ = false;
   std::uint32_t copies_ = 0;
   Status failure_;
   ScratchPool::Block scratch_;

@@ -22,6 +22,7 @@ Status Execution::stage() {
     const auto blocks = static_cast<std::uint32_t>(blocks_in(schedule.shape, schedule.ranks, schedule.rank));
     LONGSPAN_TRY(staged_in_.begin(*call_.in_copier, call_.in, blocks, chunks_, slots, element_size_));
   }
+  scales_on_device_ = staged_in_.active() && call_.in_factor != 1 && call_.in_copier->scales();
   if (call_.out_copier != nullptr && plan_->output_writers() > 0) {
     const auto blocks = static_cast<std::uint32_t>(blocks_out(schedule.shape, schedule.ranks, schedule.rank));
     LONGSPAN_TRY(staged_out_.begin(*call_.out_copier, call_.out, blocks, chunks_, slots, element_size_));
@@ -33,7 +34,8 @@ void Execution::bring_down(std::uint32_t slot_index) {
   const auto moves = staged_in_.moves(slot_index, slots_[slot_index].chunk);
   if (moves.empty()) return input_is_down(slot_index);
   ++copies_;
-  Status status = staged_in_.copier().to_host(moves, this, label(slot_index, false));
+  const device::Scaling scaling{call_.type, call_.in_factor};
+  Status status = staged_in_.copier().to_host(moves, scales_on_device_ ? &scaling : nullptr, this, label(slot_index, false));
   if (failure_.ok() && !status.ok()) failure_ = std::move(status);
 }
 
@@ -49,7 +51,7 @@ void Execution::bring_up(std::uint32_t slot_index) {
 }
 
 void Execution::input_is_down(std::uint32_t slot_index) {
-  if (call_.in_factor != 1) {
+  if (call_.in_factor != 1 && !scales_on_device_) {
     for (const device::Move& each : staged_in_.moves(slot_index, slots_[slot_index].chunk)) {
       reduce::scale(call_.type, each.host, each.host, each.bytes / element_size_, call_.in_factor);
     }

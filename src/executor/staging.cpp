@@ -17,14 +17,17 @@ Status Staging::begin(device::Copier& copier, const BlockBuffer& buffer, std::ui
   std::size_t first = SIZE_MAX;
   for (std::uint32_t b = 0; b < blocks; ++b) first = std::min(first, buffer.offset(b));
   slot_bytes_ = 0;
+  std::size_t longest = 0;
   for (std::uint32_t b = 0; b < blocks; ++b) {
     if (chunks == 1) {
       block_at_[b] = (buffer.offset(b) - first) * element_size;
       slot_bytes_ = std::max(slot_bytes_, block_at_[b] + buffer.count(b) * element_size);
       continue;
     }
-    std::size_t longest = 0;
-    for (std::uint32_t c = 0; c < chunks; ++c) longest = std::max(longest, chunk_begin(b, c + 1) - chunk_begin(b, c));
+    if (b == 0 || !buffer.counts.empty()) {  // uniform blocks are cut alike
+      longest = 0;
+      for (std::uint32_t c = 0; c < chunks; ++c) longest = std::max(longest, chunk_begin(b, c + 1) - chunk_begin(b, c));
+    }
     block_at_[b] = slot_bytes_;
     slot_bytes_ += (longest * element_size + 63) / 64 * 64;
   }

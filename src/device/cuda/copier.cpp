@@ -58,6 +58,8 @@ CudaCopier::~CudaCopier() {
     driver_.stream_synchronize(stream);
     driver_.stream_destroy(stream);
   }
+  mailbox_->drop(this);
+  kernels_.reset();
   for (const auto& memory : free_) driver_.host_free(memory.data());
 }
 
@@ -83,10 +85,25 @@ Result<std::span<std::byte>> CudaCopier::take(std::size_t bytes) {
   return std::span(static_cast<std::byte*>(memory), size);
 }
 
-Status CudaCopier::to_host(std::span<const Move> moves, void* owner, void* what) {
+bool CudaCopier::scales() {
+  if (looked_for_kernels_) return kernels_ != nullptr;
+  looked_for_kernels_ = true;
+  const ContextGuard guard(driver_, context_->get());
+  if (guard.code() != kSuccess) return false;
+  auto loaded = Kernels::load(driver_, kernel_image());
+  if (loaded.ok()) kernels_ = std::move(*loaded);
+  else log::debug("CUDA device {}: no kernels, the processor does their work: {}", device_, loaded.status().to_string());
+  return kernels_ != nullptr;
+}
+
+Status CudaCopier::to_host(std::span<const Move> moves, const Scaling* scaling, void* owner, void* what) {
   const ContextGuard guard(driver_, context_->get());
   LONGSPAN_TRY(driver_.check(guard.code(), "cuCtxPushCurrent"));
   for (const Move& each : moves) {
+    if (scaling != nullptr) {  // the kernel writes to the host's memory itself
+      LONGSPAN_TRY(kernels_->scale(scaling->type, each.host, each.device, each.bytes / size_of(scaling->type), scaling->factor, down_));
+      continue;
+    }
     LONGSPAN_TRY(driver_.check(driver_.to_host(each.host, address(each.device), each.bytes, down_), "cuMemcpyDtoHAsync"));
   }
   return tell(down_, owner, what);

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "device/copier.hpp"
+#include "device/cuda/kernels.hpp"
 #include "device/cuda/mailbox.hpp"
 
 namespace longspan::device::cuda {
@@ -37,10 +38,11 @@ class CudaCopier final : public Copier {
 
   Result<std::span<std::byte>> take(std::size_t bytes) override;
   void give_back(std::span<std::byte> memory) noexcept override { free_.push_back(memory); }
-  Status to_host(std::span<const Move> moves, void* owner, void* what) override;
+  Status to_host(std::span<const Move> moves, const Scaling* scaling, void* owner, void* what) override;
   Status to_device(std::span<const Move> moves, void* owner, void* what) override;
   void told() noexcept override { --under_way_; }
   bool under_way() const noexcept override { return under_way_ > 0; }
+  bool scales() override;
   Status copy(void* to, const void* from, std::size_t bytes) override;
   void abandon(const void* owner) noexcept override;
   Status health() override;
@@ -56,6 +58,8 @@ class CudaCopier final : public Copier {
   std::unique_ptr<PrimaryContext> context_;
   Stream down_ = nullptr;
   Stream up_ = nullptr;
+  std::unique_ptr<Kernels> kernels_;  // nullptr: not loaded, or none that load
+  bool looked_for_kernels_ = false;
   std::size_t under_way_ = 0;  // tokens not told yet
   std::vector<std::span<std::byte>> free_;
 };

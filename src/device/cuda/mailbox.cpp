@@ -33,20 +33,36 @@ std::size_t DriverMailbox::forget(const void* owner, const Copier* by) {
 
 // Runs on a thread of the driver, which no call of the driver may follow from.
 void DriverMailbox::deliver(void* raw) {
-  const std::unique_ptr<Letter> letter(static_cast<Letter*>(raw));
-  DriverMailbox& box = *letter->to;
+  auto* const letter = static_cast<Letter*>(raw);
+  const std::shared_ptr<DriverMailbox> keep = letter->to;
+  DriverMailbox& box = *keep;
   const std::lock_guard guard(box.mutex_);
   box.arrived_.push_back(letter->token);
+  box.on_the_way_.erase(letter);
   box.any_.store(true, std::memory_order_release);
   const std::uint64_t one = 1;
   if (::write(box.bell_.get(), &one, sizeof one) < 0) errno = 0;  // full: it rings already
 }
 
 Status DriverMailbox::tell(const Driver& driver, Stream stream, const Token& token) {
-  auto letter = std::make_unique<Letter>(Letter{shared_from_this(), token});
-  LONGSPAN_TRY(driver.check(driver.host_function(stream, &deliver, letter.get()), "cuLaunchHostFunc"));
-  letter.release();  // deliver's now
-  return {};
+  auto made = std::make_unique<Letter>(Letter{shared_from_this(), token});
+  Letter* const letter = made.get();
+  {
+    const std::lock_guard guard(mutex_);
+    on_the_way_[letter] = std::move(made);
+  }
+  // Without the lock: into a full stream, this waits for the driver's threads, which may want it.
+  Status status = driver.check(driver.host_function(stream, &deliver, letter), "cuLaunchHostFunc");
+  if (status.ok()) return status;
+  const std::lock_guard guard(mutex_);
+  on_the_way_.erase(letter);
+  return status;
+}
+
+void DriverMailbox::drop(const Copier* by) {
+  const std::lock_guard guard(mutex_);
+  std::erase_if(arrived_, [by](const Token& each) { return each.by == by; });
+  std::erase_if(on_the_way_, [by](const auto& each) { return each.second->token.by == by; });
 }
 
 }  // namespace longspan::device::cuda

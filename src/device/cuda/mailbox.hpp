@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <unordered_map>
 
 #include "base/fd.hpp"
 #include "device/copier.hpp"
@@ -25,6 +26,8 @@ class DriverMailbox final : public std::enable_shared_from_this<DriverMailbox> {
   std::optional<Token> take();
   /// Drops what `by` would have told `owner`; how many that were.
   std::size_t forget(const void* owner, const Copier* by);
+  /// Nothing of `by` will come any more: its streams are gone, and a device that failed has not told everything.
+  void drop(const Copier* by);
 
   /// Puts into `stream`: tell `token`. Its context must be current.
   Status tell(const Driver& driver, Stream stream, const Token& token);
@@ -39,6 +42,7 @@ class DriverMailbox final : public std::enable_shared_from_this<DriverMailbox> {
   Fd bell_;
   std::mutex mutex_;
   std::deque<Token> arrived_;
+  std::unordered_map<Letter*, std::unique_ptr<Letter>> on_the_way_;
   std::atomic<bool> any_{false};
 };
 

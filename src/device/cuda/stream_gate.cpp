@@ -7,6 +7,7 @@ namespace {
 
 constexpr std::size_t kLine = 64 / sizeof(std::uint32_t);  // a word in a cache line of its own
 constexpr std::size_t kPageBytes = 64 << 10;
+void* const kStreamPerThread = reinterpret_cast<void*>(2);  // CU_STREAM_PER_THREAD
 
 }  // namespace
 
@@ -40,10 +41,11 @@ Result<StreamGate::Ticket> StreamGate::next(void* stream) {
     return Status(StatusCode::kUnsupported, "the stream captures a CUDA graph, and a collective cannot be captured: every replay "
                                             "would need a call on every rank; call it outside the graph");
   }
-  Ticket& last = last_[stream];
+  Context context = nullptr;
+  LONGSPAN_TRY(driver_.check(driver_.stream_context(handle, &context), "cuStreamGetCtx"));
+  const std::thread::id thread = stream == kStreamPerThread ? std::this_thread::get_id() : std::thread::id();
+  Ticket& last = last_[{stream, context, thread}];
   if (last.word == nullptr) {
-    Context context = nullptr;
-    LONGSPAN_TRY(driver_.check(driver_.stream_context(handle, &context), "cuStreamGetCtx"));
     LONGSPAN_ASSIGN(last.word, new_word(context));
   }
   ++last.value;

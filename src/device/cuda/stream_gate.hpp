@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
-#include <unordered_map>
+#include <thread>
+#include <tuple>
 
 #include "device/cuda/mailbox.hpp"
 
@@ -43,7 +45,8 @@ class StreamGate {
   const Driver& driver_;
   std::shared_ptr<DriverMailbox> mailbox_;  // shared with the copiers and the driver's threads
   std::mutex mutex_;
-  std::unordered_map<void*, Ticket> last_;  // of each stream
+  // Of each stream. The two handles of default streams mean another one in each context, and one of them in each thread.
+  std::map<std::tuple<void*, Context, std::thread::id>, Ticket> last_;
   std::uint32_t* page_ = nullptr;           // words not given out yet
   std::size_t left_ = 0;
 };
