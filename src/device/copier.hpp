@@ -24,8 +24,8 @@ struct Scaling {
   double factor = 1;
 };
 
-/// What has come to pass on a device. Of moves: `owner` and `what` as given to the Copier, and who moved. Of a stream that
-/// has come to a call: `entry`.
+/// What has come to pass on a device. Of moves: `owner` and `what` as given to the Copier, and who moved. Of a stream
+/// that has come to a call: `entry`.
 struct Token {
   void* owner = nullptr;
   void* what = nullptr;

@@ -13,7 +13,8 @@ Status Staging::begin(device::Copier& copier, const BlockBuffer& buffer, std::ui
   chunks_ = chunks;
   element_size_ = element_size;
   block_at_.resize(blocks);
-  // A slice of several blocks (in schedules that are not cut) is one piece of the user's buffer, and so must its image be.
+  // A slice of several blocks (in schedules that are not cut) is one piece of the user's buffer, and so must its image
+  // be.
   std::size_t first = SIZE_MAX;
   for (std::uint32_t b = 0; b < blocks; ++b) first = std::min(first, buffer.offset(b));
   slot_bytes_ = 0;

@@ -12,8 +12,8 @@
 namespace longspan::executor {
 
 /// One side (input or output) of a call whose buffer is device memory: its image in page-locked host memory, a chunk of
-/// every block for each chunk in flight. Steps work on the image; chunks of the input are brought down before their steps
-/// run, those of the output up after, while the steps of other chunks run and their messages travel.
+/// every block for each chunk in flight. Steps work on the image; chunks of the input are brought down before their
+/// steps run, those of the output up after, while the steps of other chunks run and their messages travel.
 class Staging {
  public:
   /// `blocks` of `buffer`, whose base is memory of `copier`'s device.

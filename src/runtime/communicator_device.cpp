@@ -39,10 +39,13 @@ Status CommunicatorImpl::refuse_overlap(const WorkState& work) const {
   // over another's that is still to be read.
   if (call.in == call.out && call.in_counts.empty() && call.out_counts.empty()) return {};
   const auto end = [&](const void* base, std::span<const std::size_t> counts, std::span<const std::size_t> offsets) {
-    const std::size_t elements = counts.empty() ? call.count * static_cast<std::size_t>(size()) : extent_of(counts, offsets);
+    const std::size_t elements =
+        counts.empty() ? call.count * static_cast<std::size_t>(size()) : extent_of(counts, offsets);
     return static_cast<const std::byte*>(base) + elements * size_of(call.type);
   };
-  if (call.in >= end(call.out, call.out_counts, call.out_offsets) || call.out >= end(call.in, call.in_counts, call.in_offsets)) return {};
+  if (call.in >= end(call.out, call.out_counts, call.out_offsets) ||
+      call.out >= end(call.in, call.in_counts, call.in_offsets))
+    return {};
   return {StatusCode::kInvalidArgument,
           "alltoall: its two buffers of device memory overlap; with lists of lengths, or shifted, they must not"};
 }
@@ -79,10 +82,11 @@ void CommunicatorImpl::start_in_stream(const std::shared_ptr<WorkState>& work) {
   launch(lock, work);
   if (work->done.load(std::memory_order_relaxed)) return domain_->run_deferred();
   work->entry_in_stream = (*desk)->expect(work);
-  // From here without the Domain's lock: a full stream lets nobody in until the device has gone on, and that it may wait
-  // for a call that the Domain must drive.
+  // From here without the Domain's lock: a full stream lets nobody in until the device has gone on, and that it may
+  // wait for a call that the Domain must drive.
   lock.unlock();
-  const Status entered = (*desk)->gate().enter(work->call.stream, *ticket, device::Token{nullptr, nullptr, nullptr, work->entry_in_stream});
+  const Status entered = (*desk)->gate().enter(work->call.stream, *ticket,
+                                               device::Token{nullptr, nullptr, nullptr, work->entry_in_stream});
   lock = domain_->lock();
   if (!entered.ok()) {
     const Status status = entered.with_context(fmt::format("{} #{} in a stream", name_of(work->call.kind), work->seq));
@@ -111,13 +115,17 @@ void CommunicatorImpl::on_copied(const device::Token& token) {
 void CommunicatorImpl::on_device_failure(const Status& status) {
   for (const auto& work : active_) {
     if (work->execution == nullptr || !work->execution->copies()) continue;
-    return report(status.with_context(fmt::format("{} #{} on {}", name_of(work->call.kind), work->seq, members_.cluster.describe(rank()))), rank());
+    return report(status.with_context(fmt::format("{} #{} on {}", name_of(work->call.kind), work->seq,
+                                                  members_.cluster.describe(rank()))),
+                  rank());
   }
 }
 
 Status CommunicatorImpl::refuse_device(const void* data, const char* operation) {
   if (!on_device(device::place_of(data))) return {};
-  return {StatusCode::kUnsupported, fmt::format("{}: the buffer is device memory, which so far only collectives take; copy it to the host", operation)};
+  return {StatusCode::kUnsupported,
+          fmt::format("{}: the buffer is device memory, which so far only collectives take; copy it to the host",
+                      operation)};
 }
 
 /// It no longer waits for its stream, and its stream no longer for it.

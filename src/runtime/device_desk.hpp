@@ -13,8 +13,8 @@ namespace longspan::runtime {
 
 struct WorkState;
 
-/// A Domain's accelerators: who copies to and from each, and which calls wait for their stream to come to them. Guarded by
-/// the Domain's lock; `gate` has its own.
+/// A Domain's accelerators: who copies to and from each, and which calls wait for their stream to come to them. Guarded
+/// by the Domain's lock; `gate` has its own.
 class DeviceDesk final : public Pollable {
  public:
   static Result<std::unique_ptr<DeviceDesk>> create(Domain& domain);

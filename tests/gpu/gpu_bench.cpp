@@ -1,5 +1,5 @@
-// How fast device memory is moved and reduced: page-locked copies, the reduce kernel beside a copy of the same bytes, and
-// allreduces of device memory among ranks that share this machine's GPUs.   gpu_bench [MiB, default 256]
+// How fast device memory is moved and reduced: page-locked copies, the reduce kernel beside a copy of the same bytes,
+// and allreduces of device memory among ranks that share this machine's GPUs.   gpu_bench [MiB, default 256]
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,8 +8,8 @@
 #include <optional>
 
 #include "cases.hpp"
-#include "device/cuda/kernels.hpp"
 #include "device/cuda/copier.hpp"
+#include "device/cuda/kernels.hpp"
 
 namespace longspan {
 namespace {
@@ -56,13 +56,15 @@ std::string copies_and_kernel(const cuda::Driver& driver, std::size_t bytes) {
   copy("copy on the device, read and written", b.get(), a.get(), 2 * size);
   driver.host_free(host);
   const std::byte anything[1] = {};
-  auto kernels = cuda::Kernels::load(driver, test::gpu::is_double() ? std::span<const std::byte>(anything) : cuda::kernel_image());
+  auto kernels =
+      cuda::Kernels::load(driver, test::gpu::is_double() ? std::span<const std::byte>(anything) : cuda::kernel_image());
   if (!kernels.ok()) return kernels.status().to_string();
   const void* const operands[] = {a.get(), b.get()};
   for (const DataType type : {DataType::kFloat32, DataType::kBfloat16}) {
     Status status;
     const double seconds = median_of([&] {
-      status = (*kernels)->reduce(type, ReduceOp::kSum, c.get(), operands, bytes / size_of(type), 1, static_cast<cuda::Stream>(stream.get()));
+      status = (*kernels)->reduce(type, ReduceOp::kSum, c.get(), operands, bytes / size_of(type), 1,
+                                  static_cast<cuda::Stream>(stream.get()));
       stream.synchronize();
     });
     if (!status.ok()) return status.to_string();
@@ -79,7 +81,9 @@ std::string all_reduces(std::size_t bytes, int ranks, const test::Job& job) {
       const Status each = comm.all_reduce(in.get(), out.get(), bytes / 4, DataType::kFloat32, ReduceOp::kSum);
       if (!each.ok()) status = each;
     });
-    if (comm.rank() == 0) print(fmt::format("allreduce, {} ranks, {}", ranks, job.topology.empty() ? "one host" : "two regions"), static_cast<double>(bytes), seconds);
+    if (comm.rank() == 0)
+      print(fmt::format("allreduce, {} ranks, {}", ranks, job.topology.empty() ? "one host" : "two regions"),
+            static_cast<double>(bytes), seconds);
     return status.ok() ? "" : status.to_string();
   }));
 }

@@ -25,7 +25,8 @@ Result<std::unique_ptr<PrimaryContext>> PrimaryContext::retain(const Driver& dri
 
 PrimaryContext::~PrimaryContext() { driver_.primary_release(handle_); }
 
-CudaCopier::CudaCopier(const Driver& driver, std::shared_ptr<DriverMailbox> mailbox, int device, std::unique_ptr<PrimaryContext> context)
+CudaCopier::CudaCopier(const Driver& driver, std::shared_ptr<DriverMailbox> mailbox, int device,
+                       std::unique_ptr<PrimaryContext> context)
     : driver_(driver), mailbox_(std::move(mailbox)), device_(device), context_(std::move(context)) {}
 
 Result<std::unique_ptr<Copier>> CudaCopier::open(std::shared_ptr<DriverMailbox> mailbox, int device) {
@@ -34,7 +35,8 @@ Result<std::unique_ptr<Copier>> CudaCopier::open(std::shared_ptr<DriverMailbox> 
   auto context = PrimaryContext::retain(*driver, device);
   if (!context.ok()) return context.status().with_context(fmt::format("CUDA device {}", device));
   std::unique_ptr<CudaCopier> made(new CudaCopier(*driver, std::move(mailbox), device, std::move(*context)));
-  if (Status status = made->make_streams(); !status.ok()) return status.with_context(fmt::format("CUDA device {}", device));
+  if (Status status = made->make_streams(); !status.ok())
+    return status.with_context(fmt::format("CUDA device {}", device));
   return std::unique_ptr<Copier>(std::move(made));
 }
 
@@ -45,7 +47,8 @@ Status CudaCopier::make_streams() {
   int greatest = 0;
   LONGSPAN_TRY(driver_.check(driver_.priority_range(&least, &greatest), "cuCtxGetStreamPriorityRange"));
   for (Stream* stream : {&down_, &up_}) {
-    LONGSPAN_TRY(driver_.check(driver_.stream_create(stream, kStreamNonBlocking, greatest), "cuStreamCreateWithPriority"));
+    LONGSPAN_TRY(
+        driver_.check(driver_.stream_create(stream, kStreamNonBlocking, greatest), "cuStreamCreateWithPriority"));
   }
   return {};
 }
@@ -80,8 +83,10 @@ Result<std::span<std::byte>> CudaCopier::take(std::size_t bytes) {
   free_.clear();
   const std::size_t size = std::max<std::size_t>((bytes + kPage - 1) / kPage, 1) * kPage;
   void* memory = nullptr;
-  Status status = driver_.check(driver_.host_alloc(&memory, size, kHostAllocPortable | kHostAllocDeviceMap), "cuMemHostAlloc");
-  if (!status.ok()) return status.with_context(fmt::format("{} bytes of page-locked memory to stage device memory through", size));
+  Status status =
+      driver_.check(driver_.host_alloc(&memory, size, kHostAllocPortable | kHostAllocDeviceMap), "cuMemHostAlloc");
+  if (!status.ok())
+    return status.with_context(fmt::format("{} bytes of page-locked memory to stage device memory through", size));
   return std::span(static_cast<std::byte*>(memory), size);
 }
 
@@ -91,8 +96,10 @@ bool CudaCopier::scales() {
   const ContextGuard guard(driver_, context_->get());
   if (guard.code() != kSuccess) return false;
   auto loaded = Kernels::load(driver_, kernel_image());
-  if (loaded.ok()) kernels_ = std::move(*loaded);
-  else log::debug("CUDA device {}: no kernels, the processor does their work: {}", device_, loaded.status().to_string());
+  if (loaded.ok())
+    kernels_ = std::move(*loaded);
+  else
+    log::debug("CUDA device {}: no kernels, the processor does their work: {}", device_, loaded.status().to_string());
   return kernels_ != nullptr;
 }
 
@@ -101,10 +108,12 @@ Status CudaCopier::to_host(std::span<const Move> moves, const Scaling* scaling, 
   LONGSPAN_TRY(driver_.check(guard.code(), "cuCtxPushCurrent"));
   for (const Move& each : moves) {
     if (scaling != nullptr) {  // the kernel writes to the host's memory itself
-      LONGSPAN_TRY(kernels_->scale(scaling->type, each.host, each.device, each.bytes / size_of(scaling->type), scaling->factor, down_));
+      LONGSPAN_TRY(kernels_->scale(scaling->type, each.host, each.device, each.bytes / size_of(scaling->type),
+                                   scaling->factor, down_));
       continue;
     }
-    LONGSPAN_TRY(driver_.check(driver_.to_host(each.host, address(each.device), each.bytes, down_), "cuMemcpyDtoHAsync"));
+    LONGSPAN_TRY(
+        driver_.check(driver_.to_host(each.host, address(each.device), each.bytes, down_), "cuMemcpyDtoHAsync"));
   }
   return tell(down_, owner, what);
 }
@@ -113,7 +122,8 @@ Status CudaCopier::to_device(std::span<const Move> moves, void* owner, void* wha
   const ContextGuard guard(driver_, context_->get());
   LONGSPAN_TRY(driver_.check(guard.code(), "cuCtxPushCurrent"));
   for (const Move& each : moves) {
-    LONGSPAN_TRY(driver_.check(driver_.to_device(address(each.device), each.host, each.bytes, up_), "cuMemcpyHtoDAsync"));
+    LONGSPAN_TRY(
+        driver_.check(driver_.to_device(address(each.device), each.host, each.bytes, up_), "cuMemcpyHtoDAsync"));
   }
   return tell(up_, owner, what);
 }

@@ -9,7 +9,8 @@
 
 namespace longspan::device::cuda {
 
-/// A primary context, kept alive. Runtime-API programs (PyTorch) use that one; its memory and ours are of one context then.
+/// A primary context, kept alive. Runtime-API programs (PyTorch) use that one; its memory and ours are of one context
+/// then.
 class PrimaryContext {
  public:
   static Result<std::unique_ptr<PrimaryContext>> retain(const Driver& driver, int device);
@@ -19,16 +20,17 @@ class PrimaryContext {
   Context get() const noexcept { return context_; }
 
  private:
-  PrimaryContext(const Driver& driver, int handle, Context context) : driver_(driver), handle_(handle), context_(context) {}
+  PrimaryContext(const Driver& driver, int handle, Context context)
+      : driver_(driver), handle_(handle), context_(context) {}
   const Driver& driver_;
   int handle_;
   Context context_;
 };
 
-/// One stream for each direction: copies to the host and to the device use different engines. They hold nothing but copies
-/// and host functions, and never wait for anything that a peer or a user's stream has still to do; so whatever shares a
-/// hardware queue with them is never kept waiting by the network. The highest priority keeps them out of the queues of
-/// ordinary streams, which may well wait for us (StreamGate).
+/// One stream for each direction: copies to the host and to the device use different engines. They hold nothing but
+/// copies and host functions, and never wait for anything that a peer or a user's stream has still to do; so whatever
+/// shares a hardware queue with them is never kept waiting by the network. The highest priority keeps them out of the
+/// queues of ordinary streams, which may well wait for us (StreamGate).
 class CudaCopier final : public Copier {
  public:
   static Result<std::unique_ptr<Copier>> open(std::shared_ptr<DriverMailbox> mailbox, int device);
@@ -48,7 +50,8 @@ class CudaCopier final : public Copier {
   Status health() override;
 
  private:
-  CudaCopier(const Driver& driver, std::shared_ptr<DriverMailbox> mailbox, int device, std::unique_ptr<PrimaryContext> context);
+  CudaCopier(const Driver& driver, std::shared_ptr<DriverMailbox> mailbox, int device,
+             std::unique_ptr<PrimaryContext> context);
   Status make_streams();
   Status tell(Stream stream, void* owner, void* what);
 

@@ -10,8 +10,8 @@
 namespace longspan::device::cuda {
 namespace {
 
-/// How many objects this process has ever loaded: asking the loader whether the driver is among them costs far more than
-/// this, and a small collective is over in a few microseconds.
+/// How many objects this process has ever loaded: asking the loader whether the driver is among them costs far more
+/// than this, and a small collective is over in a few microseconds.
 unsigned long long objects_loaded() noexcept {
   unsigned long long count = 0;
   ::dl_iterate_phdr(
@@ -26,11 +26,20 @@ unsigned long long objects_loaded() noexcept {
 const char* advice(Code code) {
   switch (code) {
     case 2: return "the device or the host is out of memory: use smaller buffers, or raise the limit of locked memory";
-    case 3: case 4: case 100: return "check nvidia-smi, and that driver and devices are visible here (containers, CUDA_VISIBLE_DEVICES)";
-    case 201: case 709: return "the device's context is gone: was it reset, or the process forked after CUDA was used?";
-    case 214: case 700: case 719: return "the device reports a fault, mostly of an earlier kernel of the program: try compute-sanitizer";
-    case 999: case 802: case 803: return "see the kernel's log (dmesg, NVRM) and nvidia-smi";
-    case 1: case 400: return "check that the buffer and the stream still exist, and belong to one device";
+    case 3:
+    case 4:
+    case 100:
+      return "check nvidia-smi, and that driver and devices are visible here (containers, CUDA_VISIBLE_DEVICES)";
+    case 201:
+    case 709: return "the device's context is gone: was it reset, or the process forked after CUDA was used?";
+    case 214:
+    case 700:
+    case 719: return "the device reports a fault, mostly of an earlier kernel of the program: try compute-sanitizer";
+    case 999:
+    case 802:
+    case 803: return "see the kernel's log (dmesg, NVRM) and nvidia-smi";
+    case 1:
+    case 400: return "check that the buffer and the stream still exist, and belong to one device";
     case 801: return "this device or driver does not offer it";
     default: return "see the CUDA driver's reference for this code";
   }
@@ -39,8 +48,8 @@ const char* advice(Code code) {
 }  // namespace
 
 Driver::Driver(void* library) noexcept {
-#define LONGSPAN_CUDA_LOAD(member, symbol, arguments)                            \
-  member = reinterpret_cast<decltype(member)>(::dlsym(library, #symbol));        \
+#define LONGSPAN_CUDA_LOAD(member, symbol, arguments)                     \
+  member = reinterpret_cast<decltype(member)>(::dlsym(library, #symbol)); \
   if (member == nullptr && missing_ == nullptr) missing_ = #symbol;
   LONGSPAN_CUDA_FUNCTIONS(LONGSPAN_CUDA_LOAD)
 #undef LONGSPAN_CUDA_LOAD
@@ -64,16 +73,19 @@ const Driver* Driver::in_process() noexcept {
 
 Result<const Driver*> Driver::usable() {
 #if defined(LONGSPAN_WITHOUT_CUDA)
-  return Status(StatusCode::kUnsupported, "device memory: this library was configured with LONGSPAN_CUDA=OFF; use host memory or another build");
+  return Status(StatusCode::kUnsupported,
+                "device memory: this library was configured with LONGSPAN_CUDA=OFF; use host memory or another build");
 #endif
   const Driver* driver = in_process();
   if (driver == nullptr) {
     return Status(StatusCode::kUnsupported,
-                  "streams and device memory need the CUDA driver (libcuda.so.1), which this process has not loaded; pass nullptr as the stream of host memory");
+                  "streams and device memory need the CUDA driver (libcuda.so.1), which this process has not loaded; "
+                  "pass nullptr as the stream of host memory");
   }
   if (driver->missing_ != nullptr) {
-    return Status(StatusCode::kUnsupported,
-                  fmt::format("the CUDA driver has no {}: at least the driver of CUDA 11.8 is needed (nvidia-smi says which is installed)", driver->missing_));
+    return Status(StatusCode::kUnsupported, fmt::format("the CUDA driver has no {}: at least the driver of CUDA 11.8 "
+                                                        "is needed (nvidia-smi says which is installed)",
+                                                        driver->missing_));
   }
   return driver;
 }
@@ -89,7 +101,8 @@ Status Driver::check(Code code, const char* call) const {
                 fmt::format("{}: {} ({}): {}; {}", call, name, code, text, advice(code)));
 }
 
-ContextGuard::ContextGuard(const Driver& driver, Context context) noexcept : driver_(driver), code_(driver.push(context)) {
+ContextGuard::ContextGuard(const Driver& driver, Context context) noexcept
+    : driver_(driver), code_(driver.push(context)) {
   if (code_ == kSuccess) driver_.capture_mode(&mode_);
 }
 

@@ -5,7 +5,8 @@
 
 namespace longspan::device::cuda {
 
-/// The CUDA driver that this process has loaded. It is never loaded from here: who has device memory or a stream has it.
+/// The CUDA driver that this process has loaded. It is never loaded from here: who has device memory or a stream has
+/// it.
 class Driver : public Functions {
  public:
   /// nullptr where the process has loaded none. A driver stays for the life of the process.
@@ -21,8 +22,9 @@ class Driver : public Functions {
   const char* missing_ = nullptr;  // a function that this driver does not have
 };
 
-/// Makes a context current for this thread as long as it lives, and puts back what was. Meanwhile calls that CUDA forbids
-/// while another thread captures a graph ("unsafe" ones: allocations, queries) are allowed: ours touch no captured stream.
+/// Makes a context current for this thread as long as it lives, and puts back what was. Meanwhile calls that CUDA
+/// forbids while another thread captures a graph ("unsafe" ones: allocations, queries) are allowed: ours touch no
+/// captured stream.
 class ContextGuard {
  public:
   ContextGuard(const Driver& driver, Context context) noexcept;

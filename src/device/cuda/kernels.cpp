@@ -13,15 +13,17 @@ namespace longspan::device::cuda {
 namespace {
 
 constexpr unsigned kThreads = 512;
-constexpr std::size_t kMostBlocks = 32;          // of 132 multiprocessors of an H200, say
+constexpr std::size_t kMostBlocks = 32;           // of 132 multiprocessors of an H200, say
 constexpr std::size_t kBytesPerBlock = 64 << 10;  // less is not worth another block
 constexpr std::size_t kScale = 4;
 
 template <class T>
 std::uint64_t saturated(double factor) {
   if (std::isnan(factor)) return 0;
-  if (factor >= static_cast<double>(std::numeric_limits<T>::max())) return static_cast<std::uint64_t>(std::numeric_limits<T>::max());
-  if (factor <= static_cast<double>(std::numeric_limits<T>::min())) return static_cast<std::uint64_t>(std::numeric_limits<T>::min());
+  if (factor >= static_cast<double>(std::numeric_limits<T>::max()))
+    return static_cast<std::uint64_t>(std::numeric_limits<T>::max());
+  if (factor <= static_cast<double>(std::numeric_limits<T>::min()))
+    return static_cast<std::uint64_t>(std::numeric_limits<T>::min());
   return static_cast<std::uint64_t>(static_cast<T>(factor));
 }
 
@@ -45,7 +47,8 @@ std::size_t operation_of(ReduceOp op) {
 
 Result<std::unique_ptr<Kernels>> Kernels::load(const Driver& driver, std::span<const std::byte> image) {
   if (image.empty()) {
-    return Status(StatusCode::kUnsupported, "this build has no device kernels; build where nvcc is (cmake/setup.sh --cuda gets it)");
+    return Status(StatusCode::kUnsupported,
+                  "this build has no device kernels; build where nvcc is (cmake/setup.sh --cuda gets it)");
   }
   Module module = nullptr;
   LONGSPAN_TRY(driver.check(driver.module_load(&module, image.data()), "cuModuleLoadData"));
@@ -54,7 +57,8 @@ Result<std::unique_ptr<Kernels>> Kernels::load(const Driver& driver, std::span<c
   for (std::size_t op = 0; op < kOperations; ++op) {
     for (std::size_t type = 0; type < kDataTypeCount; ++type) {
       const std::string name = fmt::format("longspan_{}_{}", kNames[op], name_of(static_cast<DataType>(type)));
-      const Status found = driver.check(driver.module_function(&made->functions_[op][type], module, name.c_str()), "cuModuleGetFunction");
+      const Status found = driver.check(driver.module_function(&made->functions_[op][type], module, name.c_str()),
+                                        "cuModuleGetFunction");
       if (!found.ok()) return found.with_context(name);
     }
   }
@@ -66,13 +70,15 @@ Kernels::~Kernels() { driver_.module_unload(module_); }
 Status Kernels::launch(Function function, std::size_t bytes, void* arguments, Stream stream) {
   const auto blocks = static_cast<unsigned>(std::clamp<std::size_t>(bytes / kBytesPerBlock, 1, kMostBlocks));
   void* parameters[] = {arguments};
-  return driver_.check(driver_.launch(function, blocks, 1, 1, kThreads, 1, 1, 0, stream, parameters, nullptr), "cuLaunchKernel");
+  return driver_.check(driver_.launch(function, blocks, 1, 1, kThreads, 1, 1, 0, stream, parameters, nullptr),
+                       "cuLaunchKernel");
 }
 
-Status Kernels::reduce(DataType type, ReduceOp op, void* dst, std::span<const void* const> operands, std::size_t count, double divisor,
-                       Stream stream) {
+Status Kernels::reduce(DataType type, ReduceOp op, void* dst, std::span<const void* const> operands, std::size_t count,
+                       double divisor, Stream stream) {
   if (operands.empty() || operands.size() > kMostOperands) {
-    return {StatusCode::kInvalidArgument, fmt::format("a reduce kernel takes 1 to {} operands, not {}", kMostOperands, operands.size())};
+    return {StatusCode::kInvalidArgument,
+            fmt::format("a reduce kernel takes 1 to {} operands, not {}", kMostOperands, operands.size())};
   }
   if (count == 0) return {};
   if (operands.size() == 1 && divisor == 1) {  // as it is: through the arithmetic, a NaN would lose its payload

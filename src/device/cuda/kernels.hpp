@@ -13,9 +13,9 @@ namespace longspan::device::cuda {
 /// The compiled kernels; empty in a build without nvcc.
 std::span<const std::byte> kernel_image() noexcept;
 
-/// The library's kernels in one context, which must be current in every call. They run asynchronously in the given stream,
-/// on a few multiprocessors: they are bound by memory, and the rest is the program's. Pointers may be to memory of the
-/// device, of a peer device that is mapped, or to page-locked host memory.
+/// The library's kernels in one context, which must be current in every call. They run asynchronously in the given
+/// stream, on a few multiprocessors: they are bound by memory, and the rest is the program's. Pointers may be to memory
+/// of the device, of a peer device that is mapped, or to page-locked host memory.
 class Kernels {
  public:
   /// kUnsupported with an empty image; a failure where the driver cannot load it (too old for it, or for the device).
@@ -25,7 +25,8 @@ class Kernels {
   ~Kernels();
 
   /// As longspan::reduce::reduce, the same bits but for the payload of NaNs in fp32 and fp64. At most 16 operands.
-  Status reduce(DataType type, ReduceOp op, void* dst, std::span<const void* const> operands, std::size_t count, double divisor, Stream stream);
+  Status reduce(DataType type, ReduceOp op, void* dst, std::span<const void* const> operands, std::size_t count,
+                double divisor, Stream stream);
   /// As longspan::reduce::scale.
   Status scale(DataType type, void* dst, const void* src, std::size_t count, double factor, Stream stream);
 

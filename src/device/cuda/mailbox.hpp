@@ -13,8 +13,8 @@
 
 namespace longspan::device::cuda {
 
-/// What ended, told by CUDA's host functions, on threads of the driver, to whoever drives progress. An event that is queried would serve as well, but somebody
-/// would have to look at it all the time; this wakes whoever blocks in epoll.
+/// What ended, told by CUDA's host functions, on threads of the driver, to whoever drives progress. An event that is
+/// queried would serve as well, but somebody would have to look at it all the time; this wakes whoever blocks in epoll.
 class DriverMailbox final : public std::enable_shared_from_this<DriverMailbox> {
  public:
   static Result<std::shared_ptr<DriverMailbox>> create();

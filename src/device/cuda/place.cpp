@@ -12,7 +12,8 @@ Place place_of(const void* pointer) noexcept {
   int ordinal = 0;
   int wanted[] = {cuda::kAttributeMemoryType, cuda::kAttributeIsManaged, cuda::kAttributeDeviceOrdinal};
   void* values[] = {&type, &managed, &ordinal};
-  // Of memory that it does not know it says 0; an error (nobody has used the driver yet) means that no memory is a device's.
+  // Of memory that it does not know it says 0; an error (nobody has used the driver yet) means that no memory is a
+  // device's.
   const cuda::Code code = driver->pointer_attributes(3, wanted, values, reinterpret_cast<cuda::DevicePointer>(pointer));
   // Managed memory moves while a kernel uses it: it is the driver that must copy it.
   if (code != cuda::kSuccess || (type != cuda::kMemoryTypeDevice && managed == 0)) return {};

@@ -16,7 +16,8 @@ Result<std::unique_ptr<StreamGate>> StreamGate::open(std::shared_ptr<DriverMailb
   return std::unique_ptr<StreamGate>(new StreamGate(*driver, std::move(mailbox)));
 }
 
-// Its words stay: a stream that was told to go on may look at its word after this is gone, and CUDA offers no way to know.
+// Its words stay: a stream that was told to go on may look at its word after this is gone, and CUDA offers no way to
+// know.
 StreamGate::~StreamGate() = default;
 
 Result<std::uint32_t*> StreamGate::new_word(Context context) {
@@ -24,7 +25,8 @@ Result<std::uint32_t*> StreamGate::new_word(Context context) {
     const ContextGuard guard(driver_, context);
     LONGSPAN_TRY(driver_.check(guard.code(), "cuCtxPushCurrent"));
     void* memory = nullptr;
-    LONGSPAN_TRY(driver_.check(driver_.host_alloc(&memory, kPageBytes, kHostAllocPortable | kHostAllocDeviceMap), "cuMemHostAlloc"));
+    LONGSPAN_TRY(driver_.check(driver_.host_alloc(&memory, kPageBytes, kHostAllocPortable | kHostAllocDeviceMap),
+                               "cuMemHostAlloc"));
     page_ = static_cast<std::uint32_t*>(memory);
     left_ = kPageBytes / sizeof(std::uint32_t) / kLine;
     for (std::size_t i = 0; i < left_ * kLine; ++i) page_[i] = 0;
@@ -38,8 +40,9 @@ Result<StreamGate::Ticket> StreamGate::next(void* stream) {
   int capturing = kCaptureNone;
   LONGSPAN_TRY(driver_.check(driver_.stream_capturing(handle, &capturing), "cuStreamIsCapturing"));
   if (capturing != kCaptureNone) {
-    return Status(StatusCode::kUnsupported, "the stream captures a CUDA graph, and a collective cannot be captured: every replay "
-                                            "would need a call on every rank; call it outside the graph");
+    return Status(StatusCode::kUnsupported,
+                  "the stream captures a CUDA graph, and a collective cannot be captured: every replay "
+                  "would need a call on every rank; call it outside the graph");
   }
   Context context = nullptr;
   LONGSPAN_TRY(driver_.check(driver_.stream_context(handle, &context), "cuStreamGetCtx"));

@@ -16,8 +16,10 @@ constexpr bool alike() {
   } else if constexpr (std::is_pointer_v<Ours> && std::is_pointer_v<Theirs>) {
     using O = std::remove_cv_t<std::remove_pointer_t<Ours>>;
     using T = std::remove_cv_t<std::remove_pointer_t<Theirs>>;
-    if constexpr (std::is_same_v<O, T> || std::is_function_v<O>) return true;
-    else return alike<O, T>();
+    if constexpr (std::is_same_v<O, T> || std::is_function_v<O>)
+      return true;
+    else
+      return alike<O, T>();
   } else {
     return std::is_same_v<Ours, Theirs>;
   }
@@ -35,8 +37,10 @@ struct SameCall<Code(Ours...), CUresult(Theirs...)>
 LONGSPAN_CUDA_FUNCTIONS(LONGSPAN_CUDA_CHECK)
 
 static_assert(kSuccess == CUDA_SUCCESS && kNotReady == CUDA_ERROR_NOT_READY);
-static_assert(kAttributeMemoryType == CU_POINTER_ATTRIBUTE_MEMORY_TYPE && kAttributeIsManaged == CU_POINTER_ATTRIBUTE_IS_MANAGED);
-static_assert(kAttributeDeviceOrdinal == CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL && kMemoryTypeDevice == CU_MEMORYTYPE_DEVICE);
+static_assert(kAttributeMemoryType == CU_POINTER_ATTRIBUTE_MEMORY_TYPE &&
+              kAttributeIsManaged == CU_POINTER_ATTRIBUTE_IS_MANAGED);
+static_assert(kAttributeDeviceOrdinal == CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL &&
+              kMemoryTypeDevice == CU_MEMORYTYPE_DEVICE);
 static_assert(kHostAllocPortable == CU_MEMHOSTALLOC_PORTABLE && kHostAllocDeviceMap == CU_MEMHOSTALLOC_DEVICEMAP);
 static_assert(kStreamNonBlocking == CU_STREAM_NON_BLOCKING && kWaitValueGeq == CU_STREAM_WAIT_VALUE_GEQ);
 static_assert(kCaptureNone == CU_STREAM_CAPTURE_STATUS_NONE && kCaptureModeRelaxed == CU_STREAM_CAPTURE_MODE_RELAXED);

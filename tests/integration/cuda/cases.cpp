@@ -52,8 +52,9 @@ std::vector<std::byte> Buffer::read() const {
 
 std::string text_of(const Case& made, const Placing& placing) {
   const auto side = [](bool device) { return device ? "device" : "host"; };
-  return std::string(name_of(made.type)) + " " + std::string(name_of(made.op)) + " kind " + std::to_string(static_cast<int>(made.kind)) +
-         " of " + std::to_string(made.count) + ", root " + std::to_string(made.root) + ", " + side(placing.in) + " to " +
+  return std::string(name_of(made.type)) + " " + std::string(name_of(made.op)) + " kind " +
+         std::to_string(static_cast<int>(made.kind)) + " of " + std::to_string(made.count) + ", root " +
+         std::to_string(made.root) + ", " + side(placing.in) + " to " +
          (placing.in_place ? "itself" : side(placing.out));
 }
 
@@ -71,7 +72,9 @@ std::vector<std::byte> input_of(const Case& made, int rank, int ranks) {
   return data;
 }
 
-std::size_t output_elements(const Case& made, int rank, int ranks) { return made.count * output_blocks(made, rank, ranks); }
+std::size_t output_elements(const Case& made, int rank, int ranks) {
+  return made.count * output_blocks(made, rank, ranks);
+}
 
 std::uint64_t wrong_elements(const Case& made, const std::vector<std::byte>& out, int rank, int ranks) {
   const std::size_t size = size_of(made.type);
@@ -82,7 +85,8 @@ std::uint64_t wrong_elements(const Case& made, const std::vector<std::byte>& out
     return perf::count_wrong_reduction(out.data(), first, made.count, made.type, made.op, ranks);
   }
   if (made.kind == Collective::kBroadcast) return perf::count_wrong_pattern(out.data(), 0, made.count, size, 77);
-  if (made.kind == Collective::kScatter) return perf::count_wrong_pattern(out.data(), me * made.count, made.count, size, 77);
+  if (made.kind == Collective::kScatter)
+    return perf::count_wrong_pattern(out.data(), me * made.count, made.count, size, 77);
   std::uint64_t wrong = 0;
   for (std::size_t r = 0; r < static_cast<std::size_t>(ranks); ++r) {
     const std::size_t first = made.kind == Collective::kAllToAll ? me * made.count : 0;
@@ -91,7 +95,8 @@ std::uint64_t wrong_elements(const Case& made, const std::vector<std::byte>& out
   return wrong;
 }
 
-Call::Call(Communicator& comm, const Case& made, const Placing& placing) : input_(input_of(made, comm.rank(), comm.size())) {
+Call::Call(Communicator& comm, const Case& made, const Placing& placing)
+    : input_(input_of(made, comm.rank(), comm.size())) {
   const std::size_t size = size_of(made.type);
   const std::size_t block = made.count * size;
   out_bytes_ = output_elements(made, comm.rank(), comm.size()) * size;

@@ -9,8 +9,9 @@ using test::Case;
 using test::Job;
 using test::Placing;
 
-constexpr Collective kKinds[] = {Collective::kAllReduce, Collective::kAllGather, Collective::kReduceScatter, Collective::kBroadcast,
-                                 Collective::kReduce,    Collective::kGather,    Collective::kScatter,       Collective::kAllToAll};
+constexpr Collective kKinds[] = {Collective::kAllReduce, Collective::kAllGather, Collective::kReduceScatter,
+                                 Collective::kBroadcast, Collective::kReduce,    Collective::kGather,
+                                 Collective::kScatter,   Collective::kAllToAll};
 
 bool ready() {
   const std::string why = test::gpu::load();
@@ -25,7 +26,8 @@ std::string everything(Communicator& comm) {
       for (const int root : {0, comm.size() - 1}) {
         const Case made{kind, count, DataType::kFloat32, ReduceOp::kSum, root};
         const bool odd = comm.rank() % 2 == 1;
-        for (const Placing placing : {Placing{true, true}, Placing{true, false}, Placing{false, true}, Placing{odd, odd}, Placing{true, true, true}}) {
+        for (const Placing placing : {Placing{true, true}, Placing{true, false}, Placing{false, true},
+                                      Placing{odd, odd}, Placing{true, true, true}}) {
           if (auto problem = test::run_case(comm, made, placing); !problem.empty()) return problem;
         }
         if (kind != Collective::kBroadcast && kind != Collective::kReduce && root == 0) break;
@@ -59,8 +61,10 @@ TEST_CASE("Every type and operation gives the bits of host memory") {
           for (int type = 0; type < kDataTypeCount; ++type) {
             for (int op = 0; op < kReduceOpCount; ++op) {
               for (const std::size_t count : {std::size_t{3}, std::size_t{4099}}) {
-                const Case made{Collective::kAllReduce, count, static_cast<DataType>(type), static_cast<ReduceOp>(op), 0};
-                if (auto problem = test::run_case(comm, made, Placing{true, true, type % 2 == 0}); !problem.empty()) return problem;
+                const Case made{Collective::kAllReduce, count, static_cast<DataType>(type), static_cast<ReduceOp>(op),
+                                0};
+                if (auto problem = test::run_case(comm, made, Placing{true, true, type % 2 == 0}); !problem.empty())
+                  return problem;
               }
             }
           }
@@ -76,7 +80,8 @@ TEST_CASE("A large allreduce of device memory runs in many chunks through a ring
   CHECK(test::first_problem(test::run(test::two_regions(2, 1), [&](Communicator& comm) -> std::string {
           for (const bool in_place : {true, false}) {
             const Case made{Collective::kAllReduce, kCount, DataType::kFloat32, ReduceOp::kSum, 0};
-            if (auto problem = test::run_case(comm, made, Placing{true, true, in_place}); !problem.empty()) return problem;
+            if (auto problem = test::run_case(comm, made, Placing{true, true, in_place}); !problem.empty())
+              return problem;
           }
           if (test::gpu::is_double()) most = std::max(most.load(), test::gpu::pinned_bytes());
           return {};
@@ -87,7 +92,8 @@ TEST_CASE("A large allreduce of device memory runs in many chunks through a ring
 TEST_CASE("The context of the calling thread stays as it was") {
   if (!ready()) return;
   CHECK(test::first_problem(test::run(Job{}, [](Communicator& comm) -> std::string {
-          if (auto problem = test::run_case(comm, Case{Collective::kAllReduce, 100}, Placing{}); !problem.empty()) return problem;
+          if (auto problem = test::run_case(comm, Case{Collective::kAllReduce, 100}, Placing{}); !problem.empty())
+            return problem;
           return test::gpu::current_context() == nullptr ? "" : "a context was left current";
         })) == "");
 }

@@ -20,18 +20,22 @@ std::string fails(const char* call, const char* says, int code, bool in_stream) 
   Job job;
   job.timeout = std::chrono::seconds(20);
   const auto reports = test::run(job, [&](Communicator& comm) -> std::string {
-    if (auto problem = test::run_case(comm, Case{Collective::kAllReduce, 100'000}, Placing{}); !problem.empty()) return problem;
+    if (auto problem = test::run_case(comm, Case{Collective::kAllReduce, 100'000}, Placing{}); !problem.empty())
+      return problem;
     test::gpu::Stream stream(test::device_of(comm));
     test::Call run(comm, Case{Collective::kAllReduce, 100'000}, Placing{true, comm.rank() == 0});
     if (in_stream) run.call.stream = stream.get();
-    if (comm.rank() != 0) run.call.in = run.call.out;  // on the host: only rank 0 calls the driver
-    else test::gpu::inject(call, code, 0);
+    if (comm.rank() != 0)
+      run.call.in = run.call.out;  // on the host: only rank 0 calls the driver
+    else
+      test::gpu::inject(call, code, 0);
     Status status = comm.start(run.call).wait();
     if (stream.synchronize() != 0) return "the stream does not go on";
     if (status.ok() && comm.rank() != 0) status = comm.barrier();  // its own result may have been there before
     if (status.ok()) return "it did not fail";
     if (std::string(status.message()).find(says) == std::string::npos) return status.to_string();
-    if (std::string(status.message()).find("rank 0") == std::string::npos) return "does not name rank 0: " + status.to_string();
+    if (std::string(status.message()).find("rank 0") == std::string::npos)
+      return "does not name rank 0: " + status.to_string();
     return comm.error().ok() ? "the communicator goes on" : "";
   });
   const int left = test::gpu::pending_injections();
@@ -74,7 +78,8 @@ TEST_CASE("Overlapping device buffers of an alltoall are refused unless they are
   if (!ready()) return;
   CHECK(test::first_problem(test::run(Job{}, [](Communicator& comm) -> std::string {
           test::gpu::Memory memory(test::device_of(comm), 4096);
-          const Status status = comm.all_to_all(memory.get(), static_cast<std::byte*>(memory.get()) + 64, 100, DataType::kInt32);
+          const Status status =
+              comm.all_to_all(memory.get(), static_cast<std::byte*>(memory.get()) + 64, 100, DataType::kInt32);
           if (status.code() != StatusCode::kInvalidArgument) return status.to_string();
           return test::run_case(comm, Case{Collective::kAllReduce, 100}, Placing{});  // an argument error ends nothing
         })) == "");
@@ -86,7 +91,8 @@ TEST_CASE("Messages of device memory are refused, with what to do") {
           test::gpu::Memory memory(test::device_of(comm), 64);
           const Status sent = comm.send(memory.get(), 16, DataType::kInt32, 1 - comm.rank()).wait();
           const Status got = comm.recv(memory.get(), 16, DataType::kInt32, 1 - comm.rank()).wait();
-          if (sent.code() != StatusCode::kUnsupported || got.code() != StatusCode::kUnsupported) return sent.to_string() + got.to_string();
+          if (sent.code() != StatusCode::kUnsupported || got.code() != StatusCode::kUnsupported)
+            return sent.to_string() + got.to_string();
           return comm.barrier().to_string() == "ok" ? "" : "the communicator ended";
         })) == "");
 }

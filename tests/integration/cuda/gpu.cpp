@@ -127,13 +127,15 @@ Stream::~Stream() {
 
 void Stream::copy(void* to, const void* from, std::size_t bytes) {
   const On on(device_);
-  if (bytes > 0) must(g_api.copy(address(to), address(from), bytes, static_cast<cuda::Stream>(stream_)), "cuMemcpyAsync");
+  if (bytes > 0)
+    must(g_api.copy(address(to), address(from), bytes, static_cast<cuda::Stream>(stream_)), "cuMemcpyAsync");
 }
 
 void Stream::close_gate() {
   const On on(device_);
   std::atomic_ref<std::uint32_t>(*gate_).store(0);
-  must(g_api.stream_wait_value(static_cast<cuda::Stream>(stream_), address(gate_), 1, cuda::kWaitValueGeq), "cuStreamWaitValue32");
+  must(g_api.stream_wait_value(static_cast<cuda::Stream>(stream_), address(gate_), 1, cuda::kWaitValueGeq),
+       "cuStreamWaitValue32");
 }
 
 void Stream::open_gate() { std::atomic_ref<std::uint32_t>(*gate_).store(1); }
@@ -156,7 +158,9 @@ void* current_context() {
 
 void inject(const char* function, int code, int skip) { g_api.inject(function, code, skip); }
 int pending_injections() { return g_api.pending(); }
-void set_capturing(Stream& stream, bool capturing) { g_api.capture(static_cast<cuda::Stream>(stream.get()), capturing ? 1 : 0); }
+void set_capturing(Stream& stream, bool capturing) {
+  g_api.capture(static_cast<cuda::Stream>(stream.get()), capturing ? 1 : 0);
+}
 std::size_t pinned_bytes() { return g_api.pinned(); }
 
 }  // namespace longspan::test::gpu

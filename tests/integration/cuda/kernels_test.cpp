@@ -1,4 +1,6 @@
 // The device kernels give the bits of the host's, for every type and operation, however the buffers are aligned.
+#include "device/cuda/kernels.hpp"
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -9,9 +11,8 @@
 #include <random>
 
 #include "device/cuda/copier.hpp"
-#include "device/cuda/kernels.hpp"
-#include "reduce/reduce.hpp"
 #include "gpu.hpp"
+#include "reduce/reduce.hpp"
 #include "support/catch.hpp"
 
 namespace longspan {
@@ -82,7 +83,8 @@ struct Device {
 };
 
 /// Reduces three operands that lie `shifts` elements into their buffers; the first bits that differ, or "".
-std::string reduces_alike(Device& device, DataType type, ReduceOp op, double divisor, const std::array<std::size_t, 4>& shifts) {
+std::string reduces_alike(Device& device, DataType type, ReduceOp op, double divisor,
+                          const std::array<std::size_t, 4>& shifts) {
   const std::size_t size = size_of(type);
   const std::size_t room = (kCount + 32) * size;
   std::vector<Memory> memory;
@@ -101,7 +103,8 @@ std::string reduces_alike(Device& device, DataType type, ReduceOp op, double div
   std::vector<std::byte> got(room, kBefore), expected(kCount * size);
   out.upload(got.data(), room);
   auto* const dst = static_cast<std::byte*>(out.get()) + shifts[3] * size;
-  if (auto s = device.kernels->reduce(type, op, dst, there, kCount, divisor, device.on()); !s.ok()) return s.to_string();
+  if (auto s = device.kernels->reduce(type, op, dst, there, kCount, divisor, device.on()); !s.ok())
+    return s.to_string();
   if (device.stream->synchronize() != 0) return "the stream failed";
   out.download(got.data(), room);
   reduce::reduce(type, op, expected.data(), here, kCount, divisor);
@@ -110,7 +113,8 @@ std::string reduces_alike(Device& device, DataType type, ReduceOp op, double div
   const std::size_t end = shifts[3] * size + expected.size();
   const bool outside = std::count(got.begin(), got.begin() + static_cast<std::ptrdiff_t>(shifts[3] * size), kBefore) ==
                            static_cast<std::ptrdiff_t>(shifts[3] * size) &&
-                       std::count(got.begin() + static_cast<std::ptrdiff_t>(end), got.end(), kBefore) == static_cast<std::ptrdiff_t>(room - end);
+                       std::count(got.begin() + static_cast<std::ptrdiff_t>(end), got.end(), kBefore) ==
+                           static_cast<std::ptrdiff_t>(room - end);
   return outside ? "" : what + " wrote beside its buffer";
 }
 

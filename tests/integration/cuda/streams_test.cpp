@@ -1,4 +1,5 @@
-// A call in a stream begins after what is before it there, and what comes after it waits for the result; the host does not.
+// A call in a stream begins after what is before it there, and what comes after it waits for the result; the host does
+// not.
 #include <cstring>
 
 #include "cases.hpp"
@@ -20,8 +21,8 @@ bool ready() {
 
 constexpr std::size_t kCount = 50'000;
 
-/// Allreduces `rounds` times in a stream: each round's input is put there by a copy in the stream, and its result is taken
-/// by one.
+/// Allreduces `rounds` times in a stream: each round's input is put there by a copy in the stream, and its result is
+/// taken by one.
 std::string in_stream(Communicator& comm, int rounds, bool device) {
   const int on = test::device_of(comm);
   test::gpu::Stream stream(on);
@@ -36,7 +37,8 @@ std::string in_stream(Communicator& comm, int rounds, bool device) {
   stream.close_gate();
   for (std::size_t i = 0; i < given.size(); ++i) {
     stream.copy(in.get(), given[i].data(), kCount * 4);
-    const Status status = comm.all_reduce(in.get(), out.get(), kCount, DataType::kFloat32, ReduceOp::kSum, stream.get());
+    const Status status =
+        comm.all_reduce(in.get(), out.get(), kCount, DataType::kFloat32, ReduceOp::kSum, stream.get());
     if (!status.ok()) {
       stream.open_gate();
       return stream.synchronize() == 0 ? status.to_string() : "the stream failed";
@@ -53,7 +55,8 @@ std::string in_stream(Communicator& comm, int rounds, bool device) {
   for (int i = 0; i < rounds; ++i) {
     const auto expected = static_cast<float>(ranks * (ranks - 1) / 2 + ranks * i);
     for (const float each : got[static_cast<std::size_t>(i)]) {
-      if (each != expected) return "round " + std::to_string(i) + ": " + std::to_string(each) + " instead of " + std::to_string(expected);
+      if (each != expected)
+        return "round " + std::to_string(i) + ": " + std::to_string(each) + " instead of " + std::to_string(expected);
     }
   }
   return comm.error().ok() ? "" : comm.error().to_string();
@@ -69,7 +72,8 @@ TEST_CASE("A stream orders collectives of device memory") {
     INFO(ranks << " ranks");
     CHECK(test::first_problem(test::run(job, [](Communicator& comm) { return in_stream(comm, 5, true); })) == "");
   }
-  CHECK(test::first_problem(test::run(test::two_regions(2, 1), [](Communicator& comm) { return in_stream(comm, 5, true); })) == "");
+  CHECK(test::first_problem(
+            test::run(test::two_regions(2, 1), [](Communicator& comm) { return in_stream(comm, 5, true); })) == "");
 }
 
 TEST_CASE("A stream orders collectives of host memory too") {
@@ -94,7 +98,8 @@ TEST_CASE("Every operation with a factor, and in place, in a stream") {
               run.call.stream = stream.get();
               Work work = comm.start(run.call);
               if (const Status status = work.wait(); !status.ok()) return status.to_string();
-              if (test::wrong_elements(made, run.result(), comm.rank(), comm.size()) != 0) return test::text_of(made, Placing{device, device, true});
+              if (test::wrong_elements(made, run.result(), comm.rank(), comm.size()) != 0)
+                return test::text_of(made, Placing{device, device, true});
             }
           }
           const Status status = comm.barrier(stream.get());
@@ -110,7 +115,8 @@ TEST_CASE("A stream that captures a graph is refused, with what to do") {
           test::gpu::set_capturing(stream, true);
           const Status status = comm.barrier(stream.get());
           test::gpu::set_capturing(stream, false);
-          if (status.code() != StatusCode::kUnsupported || status.message().find("graph") == std::string_view::npos) return status.to_string();
+          if (status.code() != StatusCode::kUnsupported || status.message().find("graph") == std::string_view::npos)
+            return status.to_string();
           const Status after = comm.barrier(stream.get());
           if (!after.ok()) return after.to_string();
           return stream.synchronize() == 0 ? "" : "the barrier afterwards failed";

@@ -90,8 +90,11 @@ FAKE std::size_t fake_cuda_pinned_bytes() {
 
 FAKE Code cuInit(unsigned) { return injected("cuInit"); }
 FAKE Code cuGetErrorName(Code code, const char** name) {
-  *name = code == kOutOfMemory ? "CUDA_ERROR_OUT_OF_MEMORY" : code == kIllegalAddress ? "CUDA_ERROR_ILLEGAL_ADDRESS"
-          : code == kInvalidContext ? "CUDA_ERROR_INVALID_CONTEXT" : code == 0 ? "CUDA_SUCCESS" : "CUDA_ERROR_OF_THE_TEST";
+  *name = code == kOutOfMemory      ? "CUDA_ERROR_OUT_OF_MEMORY"
+          : code == kIllegalAddress ? "CUDA_ERROR_ILLEGAL_ADDRESS"
+          : code == kInvalidContext ? "CUDA_ERROR_INVALID_CONTEXT"
+          : code == 0               ? "CUDA_SUCCESS"
+                                    : "CUDA_ERROR_OF_THE_TEST";
   return 0;
 }
 FAKE Code cuGetErrorString(Code, const char** text) {
@@ -141,8 +144,12 @@ FAKE Code cuCtxGetStreamPriorityRange(int* least, int* greatest) {
 FAKE Code cuPointerGetAttributes(unsigned count, int* wanted, void** values, DevicePointer pointer) {
   const int device = Memory::get().device_of(pointer);
   for (unsigned i = 0; i < count; ++i) {
-    const unsigned type = device >= 0 ? cuda::kMemoryTypeDevice : is_pinned(reinterpret_cast<void*>(pointer), 1) ? 1U : 0U;
-    const int value = wanted[i] == cuda::kAttributeMemoryType ? static_cast<int>(type) : wanted[i] == cuda::kAttributeDeviceOrdinal ? device : 0;
+    const unsigned type = device >= 0                                      ? cuda::kMemoryTypeDevice
+                          : is_pinned(reinterpret_cast<void*>(pointer), 1) ? 1U
+                                                                           : 0U;
+    const int value = wanted[i] == cuda::kAttributeMemoryType      ? static_cast<int>(type)
+                      : wanted[i] == cuda::kAttributeDeviceOrdinal ? device
+                                                                   : 0;
     std::memcpy(values[i], &value, sizeof value);
   }
   return 0;
@@ -245,7 +252,8 @@ FAKE Code cuStreamWaitValue32_v2(cuda::Stream stream, DevicePointer address, std
   auto* const word = reinterpret_cast<std::uint32_t*>(address);
   return stream->put([=] {
     // What a device does in hardware: it looks now and then.
-    while (static_cast<std::int32_t>(std::atomic_ref<std::uint32_t>(*word).load(std::memory_order_acquire) - value) < 0) {
+    while (static_cast<std::int32_t>(std::atomic_ref<std::uint32_t>(*word).load(std::memory_order_acquire) - value) <
+           0) {
       std::this_thread::sleep_for(std::chrono::microseconds(20));
     }
     return Code{0};

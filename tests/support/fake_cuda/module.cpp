@@ -51,11 +51,11 @@ std::function<Code()> bind_scale(void* argument, std::uint64_t threads) {
 }
 
 using namespace longspan::device::cuda;  // the codecs, as the list of kernels names them
-#define FAKE_KERNELS(name, ...)                                                 \
-  CUfunc_st{"longspan_sum_" #name, bind_reduce<__VA_ARGS__, cuda::Sum>},        \
+#define FAKE_KERNELS(name, ...)                                                   \
+  CUfunc_st{"longspan_sum_" #name, bind_reduce<__VA_ARGS__, cuda::Sum>},          \
       CUfunc_st{"longspan_prod_" #name, bind_reduce<__VA_ARGS__, cuda::Product>}, \
-      CUfunc_st{"longspan_min_" #name, bind_reduce<__VA_ARGS__, cuda::Min>},    \
-      CUfunc_st{"longspan_max_" #name, bind_reduce<__VA_ARGS__, cuda::Max>},    \
+      CUfunc_st{"longspan_min_" #name, bind_reduce<__VA_ARGS__, cuda::Min>},      \
+      CUfunc_st{"longspan_max_" #name, bind_reduce<__VA_ARGS__, cuda::Max>},      \
       CUfunc_st{"longspan_scale_" #name, bind_scale<__VA_ARGS__>},
 std::vector<CUfunc_st> g_functions{LONGSPAN_KERNEL_TYPES(FAKE_KERNELS)};
 
@@ -78,11 +78,11 @@ FAKE Code cuModuleGetFunction(cuda::Function* function, cuda::Module, const char
   }
   return fake_cuda::kNotFound;
 }
-FAKE Code cuLaunchKernel(cuda::Function function, unsigned x, unsigned y, unsigned z, unsigned block_x, unsigned block_y, unsigned block_z,
-                         unsigned, cuda::Stream stream, void** parameters, void**) {
+FAKE Code cuLaunchKernel(cuda::Function function, unsigned x, unsigned y, unsigned z, unsigned block_x,
+                         unsigned block_y, unsigned block_z, unsigned, cuda::Stream stream, void** parameters, void**) {
   if (const Code code = fake_cuda::injected("cuLaunchKernel")) return code;
-  if (x == 0 || y != 1 || z != 1 || block_x == 0 || block_x > 1024 || block_y != 1 || block_z != 1) return fake_cuda::kInvalidValue;
+  if (x == 0 || y != 1 || z != 1 || block_x == 0 || block_x > 1024 || block_y != 1 || block_z != 1)
+    return fake_cuda::kInvalidValue;
   return stream->put(function->bind(parameters[0], std::uint64_t{x} * block_x));
 }
-
 }
