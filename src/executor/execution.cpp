@@ -233,9 +233,12 @@ void Execution::run_reduce(Instance& instance, const Step& step) {
   const Bytes dst = locate(step.dst, slot, instance.slot);
   if (dst.size != 0) {
     const auto operands = plan_->operands(step);
-    for (std::size_t i = 0; i < operands.size(); ++i) operand_pointers_[i] = operand_data(operands[i], slot, instance.slot);
+    for (std::size_t i = 0; i < operands.size(); ++i) {
+      operand_pointers_[i] = operand_data(operands[i], slot, instance.slot);
+    }
     reduce::reduce(call_.type, call_.op, dst.data, std::span(operand_pointers_).first(operands.size()),
-                   dst.size / element_size_, step.post_scale ? divisor_ : 1.0, past_cache_ && step.dst.buffer == BufferKind::kOut);
+                   dst.size / element_size_, step.post_scale ? divisor_ : 1.0,
+                   past_cache_ && step.dst.buffer == BufferKind::kOut);
   }
   consumed_views(step, instance.slot);
   finish(instance);
@@ -295,7 +298,9 @@ Execution::Waiting Execution::waiting_for() const {
   for (const Instance& each : instances_) {
     const Step& step = plan_->step(each.step);
     if (each.state != State::kIssued || step.peer < 0) continue;
-    if (std::find(found.peers.begin(), found.peers.end(), step.peer) == found.peers.end()) found.peers.push_back(step.peer);
+    if (std::find(found.peers.begin(), found.peers.end(), step.peer) == found.peers.end()) {
+      found.peers.push_back(step.peer);
+    }
     const std::uint32_t chunk = slots_[each.slot].chunk;
     if (!first && chunk >= found.chunk) continue;
     found.step = each.step;

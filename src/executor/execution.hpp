@@ -27,11 +27,13 @@ struct Call {
   std::uint64_t digest = 0;
   device::Copier* in_copier = nullptr;   ///< where `in` is device memory
   device::Copier* out_copier = nullptr;  ///< where `out` is
-  double in_factor = 1;  ///< what the input is multiplied with once it was brought down; not 1 only where `in` is staged
+  /// What the input is multiplied with once it was brought down; not 1 only where `in` is staged.
+  double in_factor = 1;
 };
 
-/// Runs one rank's plan once: admits chunks into slots, starts each step as soon as what it needs is there. A chunk that
-/// is ready is sent at once; nothing waits for an earlier send. All calls come from the holder of the Domain's progress.
+/// Runs one rank's plan once: admits chunks into slots, starts each step as soon as what it needs is there. A chunk
+/// that is ready is sent at once; nothing waits for an earlier send. All calls come from the holder of the Domain's
+/// progress.
 ///
 /// `start` and `completed` may finish the execution; the owner then asks `done()`. Objects are reused: nothing is
 /// allocated per chunk, and nothing per collective once the sizes have been seen.
@@ -60,8 +62,8 @@ class Execution {
   void* owner = nullptr;
 
   bool done() const noexcept { return running_ == 0 && next_chunk_ == chunks_; }
-  /// The result is there and the caller's buffers are his again; sends of scratch memory to other regions may go on. With
-  /// a region that begins d seconds after another, its calls would otherwise take d longer than its result does.
+  /// The result is there and the caller's buffers are his again; sends of scratch memory to other regions may go on.
+  /// With a region that begins d seconds after another, its calls would otherwise take d longer than its result does.
   bool answered() const noexcept { return left_to_answer_ == 0 && next_chunk_ == chunks_; }
   const CompiledPlan& plan() const noexcept { return *plan_; }
   const Call& call() const noexcept { return call_; }

@@ -35,7 +35,8 @@ void Execution::bring_down(std::uint32_t slot_index) {
   if (moves.empty()) return input_is_down(slot_index);
   ++copies_;
   const device::Scaling scaling{call_.type, call_.in_factor};
-  Status status = staged_in_.copier().to_host(moves, scales_on_device_ ? &scaling : nullptr, this, label(slot_index, false));
+  Status status =
+      staged_in_.copier().to_host(moves, scales_on_device_ ? &scaling : nullptr, this, label(slot_index, false));
   if (failure_.ok() && !status.ok()) failure_ = std::move(status);
 }
 

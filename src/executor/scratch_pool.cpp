@@ -46,12 +46,15 @@ void ScratchPool::touch(std::span<std::byte> memory) noexcept {
   if (::madvise(memory.data(), memory.size(), MADV_POPULATE_WRITE) == 0) return;
 #endif
   constexpr std::size_t kPage = 4096;
-  for (std::size_t at = 0; at < memory.size(); at += kPage) *static_cast<volatile std::byte*>(memory.data() + at) = std::byte{0};
+  for (std::size_t at = 0; at < memory.size(); at += kPage) {
+    *static_cast<volatile std::byte*>(memory.data() + at) = std::byte{0};
+  }
 }
 
 void ScratchPool::give_back(std::byte* data, std::size_t size) noexcept {
   if (free_.size() >= kKept) {
-    const auto smallest = std::min_element(free_.begin(), free_.end(), [](auto& a, auto& b) { return a.size < b.size; });
+    const auto smallest =
+        std::min_element(free_.begin(), free_.end(), [](auto& a, auto& b) { return a.size < b.size; });
     if (smallest->size >= size) {
       ::munmap(data, size);
       return;

@@ -82,7 +82,9 @@ Result<Announcement> Announcement::decode(const std::string& bytes, std::size_t 
     planner::EndpointOffer offer = read_offer(in);
     made.endpoints.push_back({std::move(offer), in.text(kMaxAddress)});
   }
-  if (!in.ok()) return Status(StatusCode::kInternal, fmt::format("rank {} announced itself with bytes that make no sense", rank));
+  if (!in.ok()) {
+    return Status(StatusCode::kInternal, fmt::format("rank {} announced itself with bytes that make no sense", rank));
+  }
   return made;
 }
 
@@ -110,8 +112,11 @@ Result<Context> Context::decode(const std::string& bytes) {
 
 Status check_places(const Cluster& cluster) {
   const auto hosts = static_cast<int>(cluster.topology.hosts.size());
-  const bool known = std::all_of(cluster.host_of_rank.begin(), cluster.host_of_rank.end(), [hosts](int host) { return host >= 0 && host < hosts; });
-  return known ? Status() : Status(StatusCode::kInternal, "rank 0's planning context places ranks on hosts that its topology does not have");
+  const bool known = std::all_of(cluster.host_of_rank.begin(), cluster.host_of_rank.end(),
+                                 [hosts](int host) { return host >= 0 && host < hosts; });
+  return known ? Status()
+               : Status(StatusCode::kInternal,
+                        "rank 0's planning context places ranks on hosts that its topology does not have");
 }
 
 }  // namespace longspan::runtime

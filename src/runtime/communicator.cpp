@@ -51,8 +51,8 @@ Communicator::~Communicator() {
     impl_->close();
     return;
   }
-  // In a child after fork: the parent's locks may be held by threads that do not exist here, and its connections are not
-  // ours to say goodbye on. The memory goes with the process.
+  // In a child after fork: the parent's locks may be held by threads that do not exist here, and its connections are
+  // not ours to say goodbye on. The memory goes with the process.
   new std::shared_ptr<runtime::CommunicatorImpl>(std::move(impl_));
 }
 
@@ -102,13 +102,15 @@ Status Communicator::run(const CollectiveCall& call) {
   return Work(impl_->start(call, false)).status();  // the stream waits for it, the host need not
 }
 
-Status Communicator::all_reduce(const void* in, void* out, std::size_t count, DataType type, ReduceOp op, Stream stream) {
+Status Communicator::all_reduce(const void* in, void* out, std::size_t count, DataType type, ReduceOp op,
+                                Stream stream) {
   CollectiveCall call = uniform(Collective::kAllReduce, in, out, count, type, stream);
   call.op = op;
   return run(call);
 }
 
-Work Communicator::all_reduce_async(const void* in, void* out, std::size_t count, DataType type, ReduceOp op, Stream stream) {
+Work Communicator::all_reduce_async(const void* in, void* out, std::size_t count, DataType type, ReduceOp op,
+                                    Stream stream) {
   CollectiveCall call = uniform(Collective::kAllReduce, in, out, count, type, stream);
   call.op = op;
   return start(call);
@@ -118,7 +120,8 @@ Status Communicator::all_gather(const void* in, void* out, std::size_t count, Da
   return run(uniform(Collective::kAllGather, in, out, count, type, stream));
 }
 
-Status Communicator::reduce_scatter(const void* in, void* out, std::size_t count, DataType type, ReduceOp op, Stream stream) {
+Status Communicator::reduce_scatter(const void* in, void* out, std::size_t count, DataType type, ReduceOp op,
+                                    Stream stream) {
   CollectiveCall call = uniform(Collective::kReduceScatter, in, out, count, type, stream);
   call.op = op;
   return run(call);
@@ -130,7 +133,8 @@ Status Communicator::broadcast(const void* in, void* out, std::size_t count, Dat
   return run(call);
 }
 
-Status Communicator::reduce(const void* in, void* out, std::size_t count, DataType type, ReduceOp op, int root, Stream stream) {
+Status Communicator::reduce(const void* in, void* out, std::size_t count, DataType type, ReduceOp op, int root,
+                            Stream stream) {
   CollectiveCall call = uniform(Collective::kReduce, in, out, count, type, stream);
   call.op = op;
   call.root = root;
@@ -165,7 +169,8 @@ Status Communicator::all_gather_v(const void* in, void* out, std::span<const std
   return run(call);
 }
 
-Status Communicator::reduce_scatter_v(const void* in, void* out, std::span<const std::size_t> counts, DataType type, ReduceOp op) {
+Status Communicator::reduce_scatter_v(const void* in, void* out, std::span<const std::size_t> counts, DataType type,
+                                      ReduceOp op) {
   CollectiveCall call = uniform(Collective::kReduceScatter, in, out, 0, type, nullptr);
   call.in_counts = counts;
   call.op = op;
@@ -184,8 +189,9 @@ Status Communicator::gather_v(const void* in, std::size_t count, void* out, std:
   return run(call);
 }
 
-Status Communicator::scatter_v(const void* in, std::span<const std::size_t> counts, std::span<const std::size_t> offsets, void* out,
-                               std::size_t count, DataType type, int root) {
+Status Communicator::scatter_v(const void* in, std::span<const std::size_t> counts,
+                               std::span<const std::size_t> offsets, void* out, std::size_t count, DataType type,
+                               int root) {
   CollectiveCall call = uniform(Collective::kScatter, in, out, count, type, nullptr);
   call.root = root;
   call.private_lengths = true;
@@ -196,8 +202,9 @@ Status Communicator::scatter_v(const void* in, std::span<const std::size_t> coun
   return run(call);
 }
 
-Status Communicator::all_to_all_v(const void* in, std::span<const std::size_t> in_counts, std::span<const std::size_t> in_offsets,
-                                  void* out, std::span<const std::size_t> out_counts, std::span<const std::size_t> out_offsets,
+Status Communicator::all_to_all_v(const void* in, std::span<const std::size_t> in_counts,
+                                  std::span<const std::size_t> in_offsets, void* out,
+                                  std::span<const std::size_t> out_counts, std::span<const std::size_t> out_offsets,
                                   DataType type) {
   CollectiveCall call = uniform(Collective::kAllToAll, in, out, 0, type, nullptr);
   call.private_lengths = true;

@@ -12,8 +12,8 @@ namespace longspan {
 namespace {
 
 /// The communicator of `chosen` (ranks of `parent`, in the order of their new ranks), which this rank is one of.
-std::shared_ptr<runtime::CommunicatorImpl> make_child(runtime::CommunicatorImpl& parent, const std::vector<int>& chosen, std::uint64_t id,
-                                                      std::size_t epoch) {
+std::shared_ptr<runtime::CommunicatorImpl> make_child(runtime::CommunicatorImpl& parent, const std::vector<int>& chosen,
+                                                      std::uint64_t id, std::size_t epoch) {
   const auto& from = parent.members();
   runtime::CommunicatorImpl::Members members;
   members.id = id;
@@ -48,11 +48,14 @@ Status check_members(std::span<const int> ranks, int rank, int size) {
     if (r < 0 || r >= size) {
       return Status(StatusCode::kInvalidArgument, fmt::format("subgroup: rank {} is not one of 0 to {}", r, size - 1));
     }
-    if (seen[static_cast<std::size_t>(r)]) return Status(StatusCode::kInvalidArgument, fmt::format("subgroup: rank {} is named twice", r));
+    if (seen[static_cast<std::size_t>(r)]) {
+      return Status(StatusCode::kInvalidArgument, fmt::format("subgroup: rank {} is named twice", r));
+    }
     seen[static_cast<std::size_t>(r)] = true;
   }
   if (seen[static_cast<std::size_t>(rank)]) return {};
-  return Status(StatusCode::kInvalidArgument, fmt::format("subgroup: rank {} calls it and is not one of its ranks", rank));
+  return Status(StatusCode::kInvalidArgument,
+                fmt::format("subgroup: rank {} calls it and is not one of its ranks", rank));
 }
 
 }  // namespace

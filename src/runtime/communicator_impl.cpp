@@ -90,16 +90,22 @@ Status CommunicatorImpl::validate(const CollectiveCall& call) const {
     return bad(fmt::format("root {} is not a rank of this communicator (0 to {})", call.root, size() - 1));
   }
   const auto ranks = static_cast<std::size_t>(size());
-  for (const auto& [list, name] : {std::pair(call.in_counts, "in_counts"), std::pair(call.out_counts, "out_counts"),
-                                   std::pair(call.in_offsets, "in_offsets"), std::pair(call.out_offsets, "out_offsets")}) {
-    if (!list.empty() && list.size() != ranks) return bad(fmt::format("{} has {} entries for {} ranks", name, list.size(), ranks));
+  for (const auto& [list, name] :
+       {std::pair(call.in_counts, "in_counts"), std::pair(call.out_counts, "out_counts"),
+        std::pair(call.in_offsets, "in_offsets"), std::pair(call.out_offsets, "out_offsets")}) {
+    if (!list.empty() && list.size() != ranks) {
+      return bad(fmt::format("{} has {} entries for {} ranks", name, list.size(), ranks));
+    }
   }
   const CollectiveShape shape = shape_of(call);
-  const bool any = call.count > 0 || extent_of(call.in_counts, call.in_offsets) > 0 || extent_of(call.out_counts, call.out_offsets) > 0;
-  if (any && call.in == nullptr && blocks_in(shape, size(), rank()) > 0 && (call.in_counts.empty() ? call.count > 0 : extent_of(call.in_counts, call.in_offsets) > 0)) {
+  const bool any = call.count > 0 || extent_of(call.in_counts, call.in_offsets) > 0 ||
+                   extent_of(call.out_counts, call.out_offsets) > 0;
+  if (any && call.in == nullptr && blocks_in(shape, size(), rank()) > 0 &&
+      (call.in_counts.empty() ? call.count > 0 : extent_of(call.in_counts, call.in_offsets) > 0)) {
     return bad("the input buffer is null");
   }
-  if (any && call.out == nullptr && blocks_out(shape, size(), rank()) > 0 && (call.out_counts.empty() ? call.count > 0 : extent_of(call.out_counts, call.out_offsets) > 0)) {
+  if (any && call.out == nullptr && blocks_out(shape, size(), rank()) > 0 &&
+      (call.out_counts.empty() ? call.count > 0 : extent_of(call.out_counts, call.out_offsets) > 0)) {
     return bad("the output buffer is null");
   }
   return {};
@@ -159,7 +165,8 @@ Status CommunicatorImpl::follow_epoch(Domain::Lock& lock, TimePoint deadline) {
   if (epochs == nullptr || (epochs->version() == seen_epochs_ && next_seq_ < look_again_at_)) return {};
   const auto may_start = [&] { return !error_.ok() || next_seq_ < epochs->limit(id()); };
   if (!may_start() && !domain_->drive_until(lock, may_start, deadline)) {
-    return Status(StatusCode::kTimeout, "not all ranks answered when the measured rates of the WAN links were to be planned with");
+    return Status(StatusCode::kTimeout,
+                  "not all ranks answered when the measured rates of the WAN links were to be planned with");
   }
   const std::size_t epoch = epochs->epoch_of(id(), next_seq_, members_.birth_epoch);
   if (epoch != epoch_) plan_from(epoch);
@@ -184,13 +191,15 @@ void CommunicatorImpl::plan_from(std::size_t epoch) {
   std::erase_if(entries_, [this](const auto& each) {
     const PlanEntry* entry = each.second.get();
     return std::none_of(active_.begin(), active_.end(), [&](const auto& work) { return work->entry == entry; }) &&
-           std::none_of(recent_calls_.begin(), recent_calls_.end(), [&](const auto& call) { return call.second.entry == entry; });
+           std::none_of(recent_calls_.begin(), recent_calls_.end(),
+                        [&](const auto& call) { return call.second.entry == entry; });
   });
 }
 
 bool CommunicatorImpl::refuse_child(WorkState& work) const {
   if (!domain_->inherited()) return false;
-  work.status = Status(StatusCode::kInvalidArgument, "this process is a fork of the one that made the communicator; make one of its own");
+  work.status = Status(StatusCode::kInvalidArgument,
+                       "this process is a fork of the one that made the communicator; make one of its own");
   work.comm = nullptr;
   work.done.store(true, std::memory_order_release);
   return true;
@@ -198,10 +207,13 @@ bool CommunicatorImpl::refuse_child(WorkState& work) const {
 
 Status CommunicatorImpl::run_alone(WorkState& work) {
   const CollectiveCall& call = work.call;
-  const std::size_t count = call.in_counts.empty() ? (call.out_counts.empty() ? call.count : call.out_counts[0]) : call.in_counts[0];
+  const std::size_t count =
+      call.in_counts.empty() ? (call.out_counts.empty() ? call.count : call.out_counts[0]) : call.in_counts[0];
   const std::size_t bytes = count * size_of(call.type);
   if (call.kind != Collective::kBarrier && bytes > 0) {
-    const auto offset = [&](std::span<const std::size_t> offsets) { return offsets.empty() ? 0 : offsets[0] * size_of(call.type); };
+    const auto offset = [&](std::span<const std::size_t> offsets) {
+      return offsets.empty() ? 0 : offsets[0] * size_of(call.type);
+    };
     const std::byte* in = static_cast<const std::byte*>(call.in) + offset(call.in_offsets);
     std::byte* out = static_cast<std::byte*>(call.out) + offset(call.out_offsets);
     if (work.in_copier != nullptr || work.out_copier != nullptr) {
@@ -228,7 +240,8 @@ std::size_t CommunicatorImpl::planning_bytes(const WorkState& work, const Collec
 executor::Call CommunicatorImpl::lay_out(WorkState& work) const {
   const CollectiveCall& call = work.call;
   const auto me = static_cast<std::size_t>(rank());
-  const auto side = [](const void* base, std::size_t uniform, std::span<const std::size_t> counts, std::span<const std::size_t> offsets) {
+  const auto side = [](const void* base, std::size_t uniform, std::span<const std::size_t> counts,
+                       std::span<const std::size_t> offsets) {
     executor::BlockBuffer buffer;
     buffer.base = static_cast<std::byte*>(const_cast<void*>(base));
     buffer.uniform = uniform;
@@ -237,8 +250,10 @@ executor::Call CommunicatorImpl::lay_out(WorkState& work) const {
     return buffer;
   };
   // A side without a list of its own holds this rank's block of the other side's list.
-  const std::size_t in_uniform = call.kind == Collective::kAllGather && !work.out_counts.empty() ? work.out_counts[me] : call.count;
-  const std::size_t out_uniform = call.kind == Collective::kReduceScatter && !work.in_counts.empty() ? work.in_counts[me] : call.count;
+  const std::size_t in_uniform =
+      call.kind == Collective::kAllGather && !work.out_counts.empty() ? work.out_counts[me] : call.count;
+  const std::size_t out_uniform =
+      call.kind == Collective::kReduceScatter && !work.in_counts.empty() ? work.in_counts[me] : call.count;
   executor::Call run;
   run.in = side(call.in, in_uniform, work.in_counts, work.in_offsets);
   run.out = side(call.out, out_uniform, work.out_counts, work.out_offsets);
@@ -258,8 +273,8 @@ Prepared* CommunicatorImpl::slot_for(const CollectiveCall& call) {
 const Prepared* CommunicatorImpl::known(const CollectiveCall& call) {
   const Prepared* slot = slot_for(call);
   if (slot == nullptr || slot->entry == nullptr || call.in == nullptr || call.out == nullptr) return nullptr;
-  const bool same = slot->kind == call.kind && slot->type == call.type && slot->op == call.op && slot->root == call.root &&
-                    slot->count == call.count;
+  const bool same = slot->kind == call.kind && slot->type == call.type && slot->op == call.op &&
+                    slot->root == call.root && slot->count == call.count;
   return same ? slot : nullptr;
 }
 
@@ -267,7 +282,9 @@ Result<Prepared> CommunicatorImpl::prepare(WorkState& work) {
   CollectiveCall& call = work.call;
   Prepared* const slot = slot_for(call);
   const CollectiveShape shape = shape_of(call);
-  const auto keep = [](std::vector<std::size_t>& to, std::span<const std::size_t> from) { to.assign(from.begin(), from.end()); };
+  const auto keep = [](std::vector<std::size_t>& to, std::span<const std::size_t> from) {
+    to.assign(from.begin(), from.end());
+  };
   keep(work.in_counts, call.in_counts);
   keep(work.out_counts, call.out_counts);
   keep(work.in_offsets, call.in_offsets);
@@ -281,8 +298,8 @@ Result<Prepared> CommunicatorImpl::prepare(WorkState& work) {
   made.digest = made.entry->plan->plan().decision.digest;
   const std::uint64_t length = shape.private_lengths ? 0 : shape.uneven ? bytes : call.count;
   const std::uint64_t op = reduces(call.kind) ? static_cast<std::uint64_t>(call.op) : 0;
-  for (const std::uint64_t part : {static_cast<std::uint64_t>(call.kind), length, static_cast<std::uint64_t>(call.type), op,
-                                   static_cast<std::uint64_t>(shape.root)}) {
+  for (const std::uint64_t part : {static_cast<std::uint64_t>(call.kind), length, static_cast<std::uint64_t>(call.type),
+                                   op, static_cast<std::uint64_t>(shape.root)}) {
     made.digest = mix(made.digest, part);
   }
   if (slot != nullptr) *slot = made;
@@ -303,7 +320,8 @@ Status CommunicatorImpl::begin(WorkState& work, const Prepared* known) {
   run.digest = work.digest = known->digest;
   const ReduceOp op = reduces(call.kind) ? call.op : ReduceOp::kSum;
   recent_calls_[work.seq % recent_calls_.size()] = {
-      work.seq, {call.kind, known->count, call.type, op, has_root(call.kind) ? call.root : 0, work.entry, known->digest}};
+      work.seq,
+      {call.kind, known->count, call.type, op, has_root(call.kind) ? call.root : 0, work.entry, known->digest}};
   if (!early_digests_.empty()) check_early_digests(work, run.digest);
   auto& idle = work.entry->idle;
   if (idle.empty()) {
@@ -334,7 +352,9 @@ Status CommunicatorImpl::set_aside(WorkState& work, executor::Call& call) {
   const std::size_t element = size_of(call.type);
   const auto end = [&](const executor::BlockBuffer& side) {
     std::size_t most = 0;
-    for (std::uint32_t b = 0; b < static_cast<std::uint32_t>(size()); ++b) most = std::max(most, side.offset(b) + side.count(b));
+    for (std::uint32_t b = 0; b < static_cast<std::uint32_t>(size()); ++b) {
+      most = std::max(most, side.offset(b) + side.count(b));
+    }
     return side.base + most * element;
   };
   const std::byte* in_end = end(call.in);
@@ -362,8 +382,8 @@ Result<PlanEntry*> CommunicatorImpl::entry_for(const CollectiveShape& shape, std
   if (entry == nullptr) {
     entry = std::make_unique<PlanEntry>();
     entry->plan = std::make_shared<const executor::CompiledPlan>(plan);
-    log::debug("plan for {} of {} bytes: {}, {} chunks, window {}", name_of(shape.kind), bytes, plan->decision.full_name(),
-               plan->decision.chunks, plan->decision.window);
+    log::debug("plan for {} of {} bytes: {}, {} chunks, window {}", name_of(shape.kind), bytes,
+               plan->decision.full_name(), plan->decision.chunks, plan->decision.window);
     entry->name = plan->decision.full_name();
     if (job_->epochs() != nullptr) entry->shares = job_->epochs()->epoch(epoch_).shares;
   }
@@ -378,8 +398,8 @@ int CommunicatorImpl::wan_between(int peer) const {
 }
 
 ChannelPlan CommunicatorImpl::point_to_point_channel(int peer) const {
-  // Nobody knows which other ranks send at the same time, so each starts with the share that it has when all of its region
-  // do; the lease gives it what they leave.
+  // Nobody knows which other ranks send at the same time, so each starts with the share that it has when all of its
+  // region do; the lease gives it what they leave.
   const Cluster& cluster = members_.cluster;
   ChannelPlan plan;
   plan.rtt_seconds = (cluster.latency(rank(), peer) + cluster.latency(peer, rank())).count();
@@ -414,14 +434,16 @@ Status CommunicatorImpl::connect(PlanEntry& entry, TimePoint deadline) {
     const int wan = wan_between(to.peer);
     if (wan < 0 || use.rate_bytes_per_second <= 0) continue;
     // Leases are in terms of what is stated, whatever it was planned from.
-    const double rate = use.rate_bytes_per_second / (entry.shares.empty() ? 1 : entry.shares[static_cast<std::size_t>(wan)]);
+    const double rate =
+        use.rate_bytes_per_second / (entry.shares.empty() ? 1 : entry.shares[static_cast<std::size_t>(wan)]);
     entry.flows.push_back(LeasedFlow{entry.channels[i], static_cast<std::uint32_t>(wan), Claim{rate, rate}});
   }
   entry.channel_epoch = domain_->channel_epoch();
   return {};
 }
 
-std::shared_ptr<WorkState> CommunicatorImpl::start_send(const void* data, std::size_t count, DataType type, int peer, std::uint32_t tag) {
+std::shared_ptr<WorkState> CommunicatorImpl::start_send(const void* data, std::size_t count, DataType type, int peer,
+                                                        std::uint32_t tag) {
   auto work = std::make_shared<WorkState>();
   work->comm = shared_from_this();
   work->point_to_point = true;
@@ -436,7 +458,8 @@ std::shared_ptr<WorkState> CommunicatorImpl::start_send(const void* data, std::s
   Status status = error_;
   if (status.ok()) status = refuse_device(data, "send");
   if (status.ok() && (peer < 0 || peer >= size() || peer == rank())) {
-    status = Status(StatusCode::kInvalidArgument, fmt::format("send: peer {} must be another rank of 0 to {}", peer, size() - 1));
+    status = Status(StatusCode::kInvalidArgument,
+                    fmt::format("send: peer {} must be another rank of 0 to {}", peer, size() - 1));
   }
   active_.push_back(work);
   if (status.ok()) status = point_to_point_.send(*work);
@@ -445,7 +468,8 @@ std::shared_ptr<WorkState> CommunicatorImpl::start_send(const void* data, std::s
   return work;
 }
 
-std::shared_ptr<WorkState> CommunicatorImpl::start_recv(void* data, std::size_t count, DataType type, int peer, std::uint32_t tag) {
+std::shared_ptr<WorkState> CommunicatorImpl::start_recv(void* data, std::size_t count, DataType type, int peer,
+                                                        std::uint32_t tag) {
   auto work = std::make_shared<WorkState>();
   work->comm = shared_from_this();
   work->point_to_point = true;
@@ -461,7 +485,8 @@ std::shared_ptr<WorkState> CommunicatorImpl::start_recv(void* data, std::size_t 
   Status status = error_;
   if (status.ok()) status = refuse_device(data, "recv");
   if (status.ok() && peer != kAnySource && (peer < 0 || peer >= size() || peer == rank())) {
-    status = Status(StatusCode::kInvalidArgument, fmt::format("recv: peer {} must be another rank of 0 to {}, or kAnySource", peer, size() - 1));
+    status = Status(StatusCode::kInvalidArgument,
+                    fmt::format("recv: peer {} must be another rank of 0 to {}, or kAnySource", peer, size() - 1));
   }
   active_.push_back(work);
   if (status.ok()) status = point_to_point_.recv(*work);
@@ -527,7 +552,9 @@ Result<PlanSummary> CommunicatorImpl::explain(const CollectiveShape& shape, std:
 
 void CommunicatorImpl::settle(WorkState& work) {
   if (const Status& failure = work.execution->failure(); !failure.ok()) {
-    return report(failure.with_context(fmt::format("{} #{} on {}", name_of(work.call.kind), work.seq, members_.cluster.describe(rank()))), rank());
+    return report(failure.with_context(fmt::format("{} #{} on {}", name_of(work.call.kind), work.seq,
+                                                   members_.cluster.describe(rank()))),
+                  rank());
   }
   if (work.execution->done()) return finish(work, {});
   if (!work.execution->answered() || work.done.load(std::memory_order_relaxed)) return;

@@ -26,8 +26,8 @@ class Job;
 /// Marks message ids of send/recv, which count per (source, destination, tag) and not per communicator.
 inline constexpr std::uint64_t kPointToPointBit = std::uint64_t{1} << 63;
 
-/// How long the ranks have to agree on the root cause, so that all know it within a second of the deadline: the standby hub
-/// needs 0.8 s when rank 0 stops just before a fault.
+/// How long the ranks have to agree on the root cause, so that all know it within a second of the deadline: the standby
+/// hub needs 0.8 s when rank 0 stops just before a fault.
 inline constexpr std::chrono::milliseconds kVerdictGrace{900};
 
 /// The id of a communicator split from another: the same on all its ranks without talking.
@@ -60,8 +60,8 @@ struct RecentCall {
   std::uint64_t digest = 0;
 };
 
-/// A call made before, checked and planned: training repeats itself, and a small message is over in the time that working
-/// this out takes with cold caches. Only calls of uniform blocks, without a factor.
+/// A call made before, checked and planned: training repeats itself, and a small message is over in the time that
+/// working this out takes with cold caches. Only calls of uniform blocks, without a factor.
 struct Prepared {
   Collective kind = Collective::kAllReduce;
   DataType type = DataType::kFloat32;
@@ -98,7 +98,8 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   void warm_up();
   /// Starts; `blocking` when the caller will drive it itself.
   std::shared_ptr<WorkState> start(const CollectiveCall& call, bool blocking);
-  std::shared_ptr<WorkState> start_send(const void* data, std::size_t count, DataType type, int peer, std::uint32_t tag);
+  std::shared_ptr<WorkState> start_send(const void* data, std::size_t count, DataType type, int peer,
+                                        std::uint32_t tag);
   std::shared_ptr<WorkState> start_recv(void* data, std::size_t count, DataType type, int peer, std::uint32_t tag);
   Status wait(WorkState& work, TimePoint deadline);
   bool test(WorkState& work);
@@ -206,7 +207,8 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   std::unordered_map<spi::PeerId, int> rank_of_peer_;
   std::unordered_map<const Plan*, std::unique_ptr<PlanEntry>> entries_;  // the planner remembers the plans
   std::array<Prepared, 16> prepared_;  // by a hash of the call
-  std::vector<std::shared_ptr<WorkState>> active_;  // in the order they started; those that still send, though answered, too
+  // In the order they started; those that still send, though answered, too.
+  std::vector<std::shared_ptr<WorkState>> active_;
   struct EarlyDigest {
     std::uint32_t seq;
     int rank;

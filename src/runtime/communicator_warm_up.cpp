@@ -21,8 +21,9 @@ constexpr std::size_t kMostTouched = std::size_t{256} << 20;
 
 }  // namespace
 
-/// Connects to the ranks that a large allreduce needs and waits, for a while, until those connections have the windows for
-/// it: a user would rather have this take a second longer than the first steps. The scratch memory is found meanwhile.
+/// Connects to the ranks that a large allreduce needs and waits, for a while, until those connections have the windows
+/// for it: a user would rather have this take a second longer than the first steps. The scratch memory is found
+/// meanwhile.
 void CommunicatorImpl::warm_up() {
   if (members_.cluster.topology.wan.empty() || size() == 1) return;
   Domain::Lock lock = domain_->lock();
@@ -42,7 +43,8 @@ void CommunicatorImpl::warm_up() {
   const TimePoint until = begun + std::min({patience, kLongestWarmUp, timeout / 4});
   const auto warm = [&] {
     const auto& flows = (*entry)->flows;
-    return !error_.ok() || std::none_of(flows.begin(), flows.end(), [](const LeasedFlow& flow) { return flow.channel->stats().warming; });
+    return !error_.ok() || std::none_of(flows.begin(), flows.end(),
+                                        [](const LeasedFlow& flow) { return flow.channel->stats().warming; });
   };
   const bool in_time = domain_->drive_until(lock, warm, until);
   log::debug("connections to other regions are {} after {:.3f} s", in_time ? "warm" : "not warm",

@@ -135,7 +135,8 @@ bool Domain::poll_all() {
   // A look at sockets is a system call, as dear as a whole message through shared memory: beside an endpoint that is
   // looked at for free (in memory: shm's rings, an RDMA card's completion queue) it gets every eighth turn, unless the
   // turn before found something there.
-  const bool all = remote_busy_ || !any_free_ || ++polls_ % (remote_channels_ > 0 ? kLocalPolls : kLocalPollsAlone) == 0;
+  const bool all =
+      remote_busy_ || !any_free_ || ++polls_ % (remote_channels_ > 0 ? kLocalPolls : kLocalPollsAlone) == 0;
   if (all) remote_busy_ = false;
   for (std::size_t e = 0; e < endpoints_.size(); ++e) {
     if (!all && !free_to_poll_[e]) continue;
@@ -169,7 +170,9 @@ void Domain::dispatch(spi::Completion& completion) {
       channels_.erase(completion.peer);
       ++channel_epoch_;
       if (leases_ != nullptr) leases_->lost(completion.peer);
-      for (CommunicatorImpl* communicator : communicators()) communicator->on_broken(completion.peer, completion.status);
+      for (CommunicatorImpl* communicator : communicators()) {
+        communicator->on_broken(completion.peer, completion.status);
+      }
       return;
     }
   }
@@ -270,16 +273,16 @@ std::chrono::nanoseconds Domain::spin_time() const noexcept {
   return contended_ || vain_spins_ >= kVainSpins ? std::min(kSpinShared, spin_) : spin_;
 }
 
-/// What comes from far away comes in trains with pauses that are longer than any spin: there, spinning only takes the core
-/// from those who have work. A wait that a full spin would nearly have caught brings spinning back.
+/// What comes from far away comes in trains with pauses that are longer than any spin: there, spinning only takes the
+/// core from those who have work. A wait that a full spin would nearly have caught brings spinning back.
 void Domain::learn_wait(std::chrono::nanoseconds idle) noexcept {
   if (idle < 2 * spin_) vain_spins_ = 0;
   else vain_spins_ = std::min(vain_spins_ + 1, kVainSpins);
 }
 
 /// The rank waited for may need this very core, which is then given away early; but a yield costs as much as a small
-/// message, so alone on a core it is only tried once such a message would be here. Where others do want the core, waiting
-/// soon blocks instead of spinning.
+/// message, so alone on a core it is only tried once such a message would be here. Where others do want the core,
+/// waiting soon blocks instead of spinning.
 void Domain::offer_core(TimePoint now) {
   ::sched_yield();
   contended_ = Clock::now() - now > kOthersRan;
@@ -358,13 +361,18 @@ Result<spi::Channel*> Domain::channel(const Peer& peer, Tier tier, const Channel
   const planner::TransportChoice choice = choose(peer, tier);
   if (choice.transport.empty()) {
     std::string why;
-    for (const planner::PassedOver& each : choice.passed) why += (why.empty() ? "" : "; ") + each.transport + ": " + each.reason;
-    return Status(StatusCode::kUnsupported, "no transport joins us with " + peer.name + " (tier " + std::string(name_of(tier)) +
-                                                "): " + (why.empty() ? "check LONGSPAN_TRANSPORTS on both sides" : why));
+    for (const planner::PassedOver& each : choice.passed) {
+      why += (why.empty() ? "" : "; ") + each.transport + ": " + each.reason;
+    }
+    return Status(StatusCode::kUnsupported,
+                  "no transport joins us with " + peer.name + " (tier " + std::string(name_of(tier)) +
+                      "): " + (why.empty() ? "check LONGSPAN_TRANSPORTS on both sides" : why));
   }
-  const auto mine = static_cast<std::size_t>(std::find(names_.begin(), names_.end(), choice.transport) - names_.begin());
-  const auto there = std::find_if(peer.endpoints.begin(), peer.endpoints.end(),
-                                  [&](const EndpointAddress& each) { return each.offer.transport == choice.transport; });
+  const auto mine =
+      static_cast<std::size_t>(std::find(names_.begin(), names_.end(), choice.transport) - names_.begin());
+  const auto there = std::find_if(peer.endpoints.begin(), peer.endpoints.end(), [&](const EndpointAddress& each) {
+    return each.offer.transport == choice.transport;
+  });
   spi::ChannelOptions options;
   options.tier = tier;
   options.lanes = plan.lanes;

@@ -93,7 +93,8 @@ void EpochDesk::handle(int from, std::string_view bytes) {
     std::vector<double> shares(in.count(8));
     for (double& share : shares) share = std::bit_cast<double>(in.u64());
     const std::vector<Position> positions = get_positions(in);
-    const bool whole = shares.empty() || (shares.size() == smoothed_.size() && std::all_of(shares.begin(), shares.end(), sane));
+    const bool whole =
+        shares.empty() || (shares.size() == smoothed_.size() && std::all_of(shares.begin(), shares.end(), sane));
     if (in.ok() && whole) commit(number, std::move(shares), positions);
   }
 }
@@ -141,7 +142,9 @@ void EpochDesk::decide() {
   give_up_at_ = TimePoint::max();
   const std::vector<Position> from(from_.begin(), from_.end());
   const bool fits = from.size() <= kMaxCommunicators;
-  if (!fits) log::warn("{} communicators are too many to plan again from measured rates; they keep their plans", from.size());
+  if (!fits) {
+    log::warn("{} communicators are too many to plan again from measured rates; they keep their plans", from.size());
+  }
   Writer note;
   note.u8(static_cast<std::uint8_t>(Kind::kCommit));
   note.u32(proposal_);

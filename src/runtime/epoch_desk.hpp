@@ -13,21 +13,23 @@
 
 namespace longspan::runtime {
 
-/// What plans are made from after the links were measured: of each WAN link the share of its stated rate. Epoch 0: all 1.
+/// What plans are made from after the links were measured: of each WAN link the share of its stated rate. Epoch 0:
+/// all 1.
 struct PlanningEpoch {
   std::vector<double> shares;  ///< by index into Topology::wan
 };
 
 /// Brings all ranks to plan from other link rates, each communicator from one agreed collective on.
 ///
-/// Stewards tell rank 0 what a link lastingly carries. When that differs much from what plans are made from, rank 0 asks
-/// every rank how far each communicator is; a rank answers with a number that it will not reach before it hears more
+/// Stewards tell rank 0 what a link lastingly carries. When that differs much from what plans are made from, rank 0
+/// asks every rank how far each communicator is; a rank answers with a number that it will not reach before it hears
+/// more
 /// ("limit"), a few collectives ahead; rank 0 takes the largest limit of each communicator and tells all: from that
-/// collective on, this epoch. So no rank has begun a collective with the old plans that another begins with the new ones,
-/// and only a rank that makes many calls within one round trip has to wait, once.
+/// collective on, this epoch. So no rank has begun a collective with the old plans that another begins with the new
+/// ones, and only a rank that makes many calls within one round trip has to wait, once.
 ///
-/// Rank 0 gives up when some rank does not answer, and all go on with the old plans. Domain lock held throughout; no I/O of
-/// its own.
+/// Rank 0 gives up when some rank does not answer, and all go on with the old plans. Domain lock held throughout; no
+/// I/O of its own.
 class EpochDesk final : public Pollable {
  public:
   static constexpr std::uint32_t kNoLimit = std::numeric_limits<std::uint32_t>::max();

@@ -23,7 +23,8 @@ bool FaultDesk::send(CommunicatorImpl& comm, const Status& status, int blamed_ra
   fault.code = status.code();
   fault.text = std::string(status.message());
   if (blamed_rank >= 0) fault.blamed = comm.members().world_ranks[static_cast<std::size_t>(blamed_rank)];
-  if (const WorkState* oldest = comm.oldest(); oldest != nullptr && !oldest->point_to_point && status.code() != StatusCode::kAborted) {
+  if (const WorkState* oldest = comm.oldest();
+      oldest != nullptr && !oldest->point_to_point && status.code() != StatusCode::kAborted) {
     fault.seq = oldest->seq;
     if (oldest->execution != nullptr) fault.step = static_cast<int>(oldest->execution->waiting_for().step);
   }
@@ -40,7 +41,8 @@ void FaultDesk::poll() {
       const auto& members = comm->members();
       const bool concerned = verdict->comm == comm->id() ||
                              (verdict->comm == bootstrap::kEveryCommunicator &&
-                              std::find(members.world_ranks.begin(), members.world_ranks.end(), verdict->root) != members.world_ranks.end());
+                              std::find(members.world_ranks.begin(), members.world_ranks.end(), verdict->root) !=
+                                  members.world_ranks.end());
       if (!concerned) continue;
       job_.domain()->defer([self = comm->shared_from_this(), status = verdict->status()] { self->fail(status); });
     }

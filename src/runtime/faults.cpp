@@ -14,7 +14,8 @@ namespace {
 using namespace std::chrono_literals;
 constexpr std::size_t kEarlyDigests = 4096;
 
-/// What the channels to `peers` say keeps them from moving data: "; rank 3 (host us-1, region us): connection 1 of 2 ...".
+/// What the channels to `peers` say keeps them from moving data: "; rank 3 (host us-1, region us): connection 1 of 2
+/// ...".
 std::string troubles_of(const WorkState& work, const std::vector<int>& peers, const Cluster& cluster) {
   std::string text;
   if (work.entry == nullptr) return text;
@@ -65,8 +66,9 @@ void CommunicatorImpl::on_arrival(spi::Completion& completion) {
     if (work->point_to_point || work->seq != completion.id.seq || work->execution == nullptr) continue;
     if (work->digest == completion.digest) return;
     report(Status(StatusCode::kMismatch,
-                  fmt::format("{} #{}: {} and {} called it with different arguments (here: {})", name_of(work->call.kind),
-                              work->seq, members_.cluster.describe(rank()), members_.cluster.describe(source), describe_call(*work))),
+                  fmt::format("{} #{}: {} and {} called it with different arguments (here: {})",
+                              name_of(work->call.kind), work->seq, members_.cluster.describe(rank()),
+                              members_.cluster.describe(source), describe_call(*work))),
            source);
     return;
   }
@@ -78,10 +80,11 @@ void CommunicatorImpl::on_arrival(spi::Completion& completion) {
 void CommunicatorImpl::check_early_digests(const WorkState& work, std::uint64_t digest) {
   for (const EarlyDigest& early : early_digests_) {
     if (early.seq != work.seq || early.digest == digest) continue;
-    report(Status(StatusCode::kMismatch,
-                  fmt::format("{} #{}: {} and {} called it with different arguments (here: {})", name_of(work.call.kind),
-                              work.seq, members_.cluster.describe(rank()), members_.cluster.describe(early.rank), describe_call(work))),
-           early.rank);
+    report(
+        Status(StatusCode::kMismatch, fmt::format("{} #{}: {} and {} called it with different arguments (here: {})",
+                                                  name_of(work.call.kind), work.seq, members_.cluster.describe(rank()),
+                                                  members_.cluster.describe(early.rank), describe_call(work))),
+        early.rank);
     break;
   }
   std::erase_if(early_digests_, [&](const EarlyDigest& each) { return each.seq <= work.seq; });
@@ -94,7 +97,8 @@ void CommunicatorImpl::on_broken(spi::PeerId peer, const Status& status) {
     if (work->point_to_point) return work->peer == rank;
     if (work->execution == nullptr) return false;
     const auto& channels = work->execution->plan().schedule().channels;
-    return std::any_of(channels.begin(), channels.end(), [&](const ScheduleChannel& each) { return each.peer == rank; });
+    return std::any_of(channels.begin(), channels.end(),
+                       [&](const ScheduleChannel& each) { return each.peer == rank; });
   });
   if (concerned) report(status, rank);
 }
@@ -128,18 +132,21 @@ void CommunicatorImpl::check_deadlines(TimePoint now) {
     if (work->point_to_point) {
       blamed = work->peer;
       text = fmt::format("{} {} {} (tag {}) did not finish within {} s", work->receives ? "receive" : "send",
-                         work->receives ? "from" : "to", work->peer < 0 ? "any rank" : members_.cluster.describe(work->peer), work->tag, seconds);
+                         work->receives ? "from" : "to",
+                         work->peer < 0 ? "any rank" : members_.cluster.describe(work->peer), work->tag, seconds);
     } else if (work->entry_in_stream != 0) {
       blamed = rank();
-      text = fmt::format("{} #{}: its stream did not come to it within {} s on {}; what is before it in the stream still runs",
-                         name_of(work->call.kind), work->seq, seconds, members_.cluster.describe(rank()));
+      text = fmt::format(
+          "{} #{}: its stream did not come to it within {} s on {}; what is before it in the stream still runs",
+          name_of(work->call.kind), work->seq, seconds, members_.cluster.describe(rank()));
     } else {
       const auto waiting = work->execution->waiting_for();
       std::string peers;
       for (const int peer : waiting.peers) peers += (peers.empty() ? "" : ", ") + members_.cluster.describe(peer);
       if (!waiting.peers.empty()) blamed = waiting.peers.front();
-      text = fmt::format("{} #{} did not finish within {} s; {} waits for {} (step {}, chunk {})", name_of(work->call.kind),
-                         work->seq, seconds, members_.cluster.describe(rank()), peers, waiting.step, waiting.chunk);
+      text = fmt::format("{} #{} did not finish within {} s; {} waits for {} (step {}, chunk {})",
+                         name_of(work->call.kind), work->seq, seconds, members_.cluster.describe(rank()), peers,
+                         waiting.step, waiting.chunk);
       text += troubles_of(*work, waiting.peers, members_.cluster);
     }
     report(Status(StatusCode::kTimeout, text), blamed);
@@ -158,7 +165,8 @@ void CommunicatorImpl::fail(const Status& status) {
 }
 
 const WorkState* CommunicatorImpl::oldest() const {
-  const auto waited_for = std::find_if(active_.begin(), active_.end(), [](const auto& work) { return !work->done.load(std::memory_order_relaxed); });
+  const auto waited_for = std::find_if(active_.begin(), active_.end(),
+                                       [](const auto& work) { return !work->done.load(std::memory_order_relaxed); });
   if (waited_for != active_.end()) return waited_for->get();
   return active_.empty() ? nullptr : active_.front().get();
 }
@@ -174,7 +182,9 @@ void CommunicatorImpl::fill(bootstrap::WaitReport& report) const {
   for (const auto& work : active_) {
     if (work->execution == nullptr || (report.seq != bootstrap::kNoSeq && work->seq != report.seq)) continue;
     const auto waiting = work->execution->waiting_for();
-    for (const int peer : waiting.peers) report.waiting_on.push_back(members_.world_ranks[static_cast<std::size_t>(peer)]);
+    for (const int peer : waiting.peers) {
+      report.waiting_on.push_back(members_.world_ranks[static_cast<std::size_t>(peer)]);
+    }
     report.step = static_cast<int>(waiting.step);
     break;
   }
@@ -183,7 +193,8 @@ void CommunicatorImpl::fill(bootstrap::WaitReport& report) const {
 void CommunicatorImpl::abort(const std::string& reason) {
   Domain::Lock lock = domain_->lock();
   if (!error_.ok()) return;
-  const Status status(StatusCode::kAborted, fmt::format("{} called abort(): {}", members_.cluster.describe(rank()), reason));
+  const Status status(StatusCode::kAborted,
+                      fmt::format("{} called abort(): {}", members_.cluster.describe(rank()), reason));
   job_->send_fault(*this, status, rank());
   domain_->defer([self = shared_from_this(), status] { self->fail(status); });
   domain_->run_deferred();
@@ -199,7 +210,8 @@ void CommunicatorImpl::close() {
   TimePoint deadline{};
   for (const auto& work : active_) deadline = std::max(deadline, work->deadline);
   if (!domain_->drive_until(lock, [this] { return active_.empty(); }, deadline)) {
-    fail(Status(StatusCode::kTimeout, "the communicator was destroyed, and what it had to send did not go out in time"));
+    fail(
+        Status(StatusCode::kTimeout, "the communicator was destroyed, and what it had to send did not go out in time"));
   }
   domain_->remove(members_.id);
   free_all();

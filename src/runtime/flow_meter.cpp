@@ -14,7 +14,9 @@ constexpr Duration kPeriod = 20s;         // clocks of two hosts drift by about 
 constexpr double kLate = 0.001;
 
 double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
-double seconds(std::chrono::nanoseconds duration, int /*ns*/) { return std::chrono::duration<double>(duration).count(); }
+double seconds(std::chrono::nanoseconds duration, int /*ns*/) {
+  return std::chrono::duration<double>(duration).count();
+}
 
 }  // namespace
 
@@ -35,11 +37,13 @@ FlowMeter::Mark FlowMeter::until(TimePoint when) const {
   const double passed = seconds(when - before.at);
   if (after == marks_.end()) return {when, before.allowed + rate_ * passed, before.stated + stated_rate_ * passed};
   const double part = passed / seconds(after->at - before.at);
-  return {when, before.allowed + (after->allowed - before.allowed) * part, before.stated + (after->stated - before.stated) * part};
+  return {when, before.allowed + (after->allowed - before.allowed) * part,
+          before.stated + (after->stated - before.stated) * part};
 }
 
 void FlowMeter::asks(const spi::ChannelStats& stats, TimePoint now) {
-  questions_.push_back({now, stats.unsent_bytes > 0, static_cast<double>(stats.packets_sent), static_cast<double>(stats.retransmits)});
+  questions_.push_back(
+      {now, stats.unsent_bytes > 0, static_cast<double>(stats.packets_sent), static_cast<double>(stats.retransmits)});
   if (questions_.size() > kMostQuestions) questions_.pop_front();
 }
 
@@ -63,7 +67,8 @@ std::optional<LinkPoint> FlowMeter::told(const FarCount& count, const spi::Chann
   questions_.pop_front();
   LinkPoint point;
   point.queue = waited(count, stats, now);
-  point.at = std::max(last_at_, count.asked + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(point.queue)));
+  point.at = std::max(last_at_,
+                      count.asked + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(point.queue)));
   point.rtt = std::chrono::duration<double>(stats.min_rtt).count();
   const Mark mark = until(count.asked);
   // A connection that was replaced counts from the beginning.

@@ -17,10 +17,10 @@ struct FarCount {
 };
 
 /// Watches one channel over a WAN link by asking the far end what has arrived. Acknowledgements would say it too, but
-/// come back through the queue of the other direction: while that grows they come slower than the data arrives, so a link
-/// whose both directions are overrun seems to carry half of what it does (measured: 36 % instead of 60). A question
-/// travels with the data, so what arrived between two of them is what was sent between them, whatever the queue; and how
-/// long it took, beyond the least that any took, is what waits in this direction.
+/// come back through the queue of the other direction: while that grows they come slower than the data arrives, so a
+/// link whose both directions are overrun seems to carry half of what it does (measured: 36 % instead of 60). A
+/// question travels with the data, so what arrived between two of them is what was sent between them, whatever the
+/// queue; and how long it took, beyond the least that any took, is what waits in this direction.
 class FlowMeter {
  public:
   /// The pace from now on, and what it would be if the link were as stated, bytes/s.

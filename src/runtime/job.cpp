@@ -40,14 +40,16 @@ std::string host_name() {
   return name;
 }
 
-Result<Context> make_context(const std::optional<Topology>& topology, const Options& options, std::span<const std::string> payloads) {
+Result<Context> make_context(const std::optional<Topology>& topology, const Options& options,
+                             std::span<const std::string> payloads) {
   std::vector<Whereabouts> where;
   for (std::size_t r = 0; r < payloads.size(); ++r) {
     LONGSPAN_ASSIGN(Announcement each, Announcement::decode(payloads[r], r));
     where.push_back(std::move(each.where));
   }
   std::vector<std::string> warnings;
-  LONGSPAN_ASSIGN(const Cluster placed, topology ? place(*topology, where, &warnings) : place_without_file(where, &warnings));
+  LONGSPAN_ASSIGN(const Cluster placed,
+                  topology ? place(*topology, where, &warnings) : place_without_file(where, &warnings));
   for (const std::string& warning : warnings) log::warn("{}", warning);
   Context context;
   context.topology = to_toml(placed.topology);
@@ -61,7 +63,8 @@ Result<Context> make_context(const std::optional<Topology>& topology, const Opti
 void warn_of_no_key(const Cluster& cluster) {
   const auto& hosts = cluster.host_of_rank;
   const bool one_host = std::all_of(hosts.begin(), hosts.end(), [&](int host) { return host == hosts.front(); });
-  constexpr std::string_view text = "no LONGSPAN_KEY: whoever reaches a port of this job can disturb it, and read along";
+  constexpr std::string_view text =
+      "no LONGSPAN_KEY: whoever reaches a port of this job can disturb it, and read along";
   if (one_host) log::info("{}", text);
   else log::warn("{} (docs/security.md)", text);
 }
@@ -99,7 +102,8 @@ void Job::price_tiers() {
   planner::apply(tiers, planner_options_.parameters);
   if (rank_ != 0) return;
   for (const planner::TierTransport& each : tiers) {
-    log::info("{}: {} ({})", name_of(each.tier), each.choice.transport.empty() ? "no transport" : each.choice.transport, each.choice.reason);
+    log::info("{}: {} ({})", name_of(each.tier), each.choice.transport.empty() ? "no transport" : each.choice.transport,
+              each.choice.reason);
   }
 }
 
@@ -167,7 +171,9 @@ Result<std::shared_ptr<Job>> Job::join(const LaunchInfo& launch, const Options& 
   LONGSPAN_ASSIGN(job->cluster_.topology, parse_topology(context.topology, context.source));
   job->cluster_.topology.source = context.source;
   job->cluster_.host_of_rank = std::move(context.host_of_rank);
-  if (job->cluster_.size() != launch.size) return Status(StatusCode::kInternal, "rank 0's planning context has another number of ranks");
+  if (job->cluster_.size() != launch.size) {
+    return Status(StatusCode::kInternal, "rank 0's planning context has another number of ranks");
+  }
   LONGSPAN_TRY(check_places(job->cluster_));
   job->id_ = met.job & ~kPointToPointBit;
   job->planner_options_.forced = std::move(context.algorithm);

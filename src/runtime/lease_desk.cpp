@@ -18,7 +18,8 @@ constexpr auto kAsk = 25ms;               // between questions to a far end: a s
 constexpr int kManyFlows = 4;             // more ask less often
 constexpr std::size_t kOpenQuestions = 100;
 constexpr auto kRateOver = 100ms;
-constexpr double kNoticeable = 0.01;      // a rate that changes by less stays: setting it is a system call per connection
+// A rate that changes by less stays: setting it is a system call per connection.
+constexpr double kNoticeable = 0.01;
 
 bool differ(double a, double b) {
   if (std::isinf(a) || std::isinf(b)) return a != b;
@@ -37,8 +38,8 @@ void* tagged(void* parcel) { return reinterpret_cast<void*>(reinterpret_cast<std
 
 }  // namespace
 
-LeaseDesk::LeaseDesk(Domain& domain, const Cluster& cluster, std::span<const Peer> peers, int rank, std::vector<double> budgets,
-                     Now now)
+LeaseDesk::LeaseDesk(Domain& domain, const Cluster& cluster, std::span<const Peer> peers, int rank,
+                     std::vector<double> budgets, Now now)
     : domain_(domain), now_(std::move(now)), rank_(rank) {
   const int region = cluster.region_of(rank);
   peers_.resize(peers.size());
@@ -129,8 +130,9 @@ void LeaseDesk::apply(Link& link) {
   for (const auto& [channel, flow] : link.flows) all.insert(all.end(), flow.claims.begin(), flow.claims.end());
   const double fill = std::min(link.fill, fill_level(all, link.budget));
   for (auto& [channel, flow] : link.flows) {
-    // What nobody uses may still be warming its connections, at the share that all may take at once. No slower: BBR would
-    // take that for what the path can do, and the next operation would start at it (measured: 1 MiB in 74 ms instead of 30).
+    // What nobody uses may still be warming its connections, at the share that all may take at once. No slower: BBR
+    // would take that for what the path can do, and the next operation would start at it (measured: 1 MiB in 74 ms
+    // instead of 30).
     double rate = flow.claims.empty() ? std::min(flow.rate, flow.idle_rate * link.share) : 0;
     for (const Claim& claim : flow.claims) rate += share_of(claim, fill) * link.share;
     if (!differ(rate, flow.rate)) continue;
@@ -160,7 +162,8 @@ void LeaseDesk::take_claim(std::uint32_t index, int rank, const Claim& claim) {
   const bool changed = differ(fill, link.told_fill);
   if (changed) link.told_fill = fill;
   for (std::size_t m = 0; m < members_.size(); ++m) {
-    const bool news = changed || (fresh && m == at && fill != kUnlimited) || link.told_share[m] != link.estimate.share();
+    const bool news =
+        changed || (fresh && m == at && fill != kUnlimited) || link.told_share[m] != link.estimate.share();
     if (link.claims[m].weight > 0 && news) tell(index, m);
   }
   // Who claims nothing now hears nothing, and must not remember a level of the past when it comes back.
@@ -193,13 +196,17 @@ void LeaseDesk::take_report(int rank, const LeaseMessage& report) {
   const double before = link.estimate.share();
   link.estimate.observe(*seen, now);
   const double share = link.estimate.share();
-  log::trace("leases: link {} carries {:.3f} of what is stated: {:.3f} arrives, {:.3f} of the pace, {:.1f} to {:.1f} ms in the queue", report.link,
-             share, seen->counts.delivered / seen->stated, seen->counts.delivered / std::max(1.0, seen->counts.allowed),
-             seen->least_queue * 1e3, seen->queue * 1e3);
+  log::trace(
+      "leases: link {} carries {:.3f} of what is stated: {:.3f} arrives, {:.3f} of the pace, {:.1f} to {:.1f} ms in "
+      "the queue",
+      report.link, share, seen->counts.delivered / seen->stated,
+      seen->counts.delivered / std::max(1.0, seen->counts.allowed), seen->least_queue * 1e3, seen->queue * 1e3);
   if (listener_) listener_(report.link, share);
   if (share == before) return;
-  log::debug("leases: link {} carries {:.3f} of what is stated (was {:.3f}): {:.3f} of the pace arrives, {:.1f} ms in the queue", report.link,
-             share, before, seen->counts.delivered / std::max(1.0, seen->counts.allowed), seen->queue * 1e3);
+  log::debug(
+      "leases: link {} carries {:.3f} of what is stated (was {:.3f}): {:.3f} of the pace arrives, {:.1f} ms in the "
+      "queue",
+      report.link, share, before, seen->counts.delivered / std::max(1.0, seen->counts.allowed), seen->queue * 1e3);
   for (std::size_t m = 0; m < members_.size(); ++m) {
     if (link.told_share[m] != 0 && differ(link.told_share[m], share)) tell(report.link, m);
   }
@@ -237,7 +244,8 @@ void LeaseDesk::send(spi::Channel& channel, int rank, const LeaseMessage& messag
 void LeaseDesk::arrived(const spi::Completion& completion) {
   const auto known = rank_of_peer_.find(completion.peer);
   if (known == rank_of_peer_.end()) return log::debug("leases: a message from nobody we know");
-  spi::Channel* const channel = in_region(known->second) ? channel_to(known->second) : domain_.find_channel(completion.peer);
+  spi::Channel* const channel =
+      in_region(known->second) ? channel_to(known->second) : domain_.find_channel(completion.peer);
   if (channel == nullptr) return;
   Parcel& parcel = keep(Parcel{{}, known->second, true, completion.id.seq});
   spi::RecvRequest request;
@@ -254,11 +262,15 @@ void LeaseDesk::completed(const spi::Completion& completion) {
   const std::unique_ptr<Parcel> parcel = std::move(found->second);
   parcels_.erase(found);
   if (!parcel->incoming || !completion.status.ok()) return;
-  // Messages may overtake each other; an older one says nothing new about a link, but may be the only one about another.
+  // Messages may overtake each other; an older one says nothing new about a link, but may be the only one about
+  // another.
   const LeaseMessage& message = parcel->message;
-  if (message.link >= links_.size() || !sane(message)) return log::warn("leases: what rank {} says makes no sense", parcel->rank);
-  auto& newest = heard_[(parcel->rank * static_cast<int>(links_.size()) + static_cast<int>(message.link)) * LeaseMessage::kKinds +
-                        static_cast<int>(message.kind)];
+  if (message.link >= links_.size() || !sane(message)) {
+    return log::warn("leases: what rank {} says makes no sense", parcel->rank);
+  }
+  auto& newest =
+      heard_[(parcel->rank * static_cast<int>(links_.size()) + static_cast<int>(message.link)) * LeaseMessage::kKinds +
+             static_cast<int>(message.kind)];
   // Each report of a rank may be about another flow.
   if (parcel->number + 1 <= newest && message.kind != Kind::kReport) return;
   newest = std::max(newest, parcel->number + 1);
@@ -269,7 +281,9 @@ void LeaseDesk::heard(int rank, const LeaseMessage& message) {
   if (message.kind == Kind::kAsk) return answer(rank, message);
   if (message.kind == Kind::kTold) return take_answer(rank, message);
   if (!in_region(rank)) return;
-  if (message.kind == Kind::kClaim && steward()) return take_claim(message.link, rank, Claim{message.weight, message.cap});
+  if (message.kind == Kind::kClaim && steward()) {
+    return take_claim(message.link, rank, Claim{message.weight, message.cap});
+  }
   if (message.kind == Kind::kReport && steward()) return take_report(rank, message);
   if (message.kind != Kind::kFill || rank != steward_) return;
   Link& link = links_[message.link];
@@ -281,17 +295,21 @@ void LeaseDesk::heard(int rank, const LeaseMessage& message) {
 bool LeaseDesk::sane(const LeaseMessage& message) const {
   constexpr std::int64_t kMostTime = std::int64_t{1} << 60;  // ns, 36 years: sums of a few times must not overflow
   const auto possible = [](std::int64_t time) { return time >= -kMostTime && time <= kMostTime; };
-  if (!possible(message.sent) || !possible(message.seen) || !possible(message.point.at.time_since_epoch().count())) return false;
+  if (!possible(message.sent) || !possible(message.seen) || !possible(message.point.at.time_since_epoch().count())) {
+    return false;
+  }
   switch (message.kind) {
     case Kind::kClaim: return message.weight >= 0 && message.cap >= 0 && std::isfinite(message.weight + message.cap);
     // A rate of 0 would mean: not paced at all.
     case Kind::kFill: return message.weight > 0 && message.cap > 0 && message.cap <= 1;
     case Kind::kAsk: return true;
-    case Kind::kTold: return message.bytes >= 0 && message.packets >= 0 && std::isfinite(message.bytes + message.packets);
+    case Kind::kTold:
+      return message.bytes >= 0 && message.packets >= 0 && std::isfinite(message.bytes + message.packets);
     case Kind::kReport: {
       const LinkPoint& point = message.point;
       const bool known = message.peer >= 0 && message.peer < static_cast<int>(peers_.size());
-      return known && point.queue >= 0 && point.rtt >= 0 && std::isfinite(point.queue + point.rtt) && point.counts.sane();
+      return known && point.queue >= 0 && point.rtt >= 0 && std::isfinite(point.queue + point.rtt) &&
+             point.counts.sane();
     }
   }
   return false;
@@ -346,7 +364,8 @@ void LeaseDesk::ask(std::uint32_t index, spi::Channel& channel, Flow& flow, Time
 }
 
 void LeaseDesk::answer(int rank, const LeaseMessage& question) {
-  const auto found = std::find_if(rank_of_peer_.begin(), rank_of_peer_.end(), [rank](const auto& each) { return each.second == rank; });
+  const auto found = std::find_if(rank_of_peer_.begin(), rank_of_peer_.end(),
+                                  [rank](const auto& each) { return each.second == rank; });
   spi::Channel* const channel = found == rank_of_peer_.end() ? nullptr : domain_.find_channel(found->first);
   if (channel == nullptr || in_region(rank)) return;
   const spi::ChannelStats stats = channel->stats();

@@ -30,17 +30,18 @@ struct LeasedFlow {
 };
 
 /// Leases the rates of the WAN links that leave this rank's region: what all operations of all communicators and ranks
-/// use at one time stays within each link's budget, in proportion to what their plans gave them, and what one leaves the
-/// others get. The region's lowest rank is the steward: ranks tell it what they use, it answers with the level to which
-/// the budget fills everybody's claim (see fill_level). Until the answer comes a flow runs at its plan's rate: right when
-/// nobody else uses the link, and wrong for one round trip inside the region otherwise, which any buffer holds.
+/// use at one time stays within each link's budget, in proportion to what their plans gave them, and what one leaves
+/// the others get. The region's lowest rank is the steward: ranks tell it what they use, it answers with the level to
+/// which the budget fills everybody's claim (see fill_level). Until the answer comes a flow runs at its plan's rate:
+/// right when nobody else uses the link, and wrong for one round trip inside the region otherwise, which any buffer
+/// holds.
 ///
 /// A claim that shrinks is told a moment later: most often the next operation takes it again.
 ///
-/// What a link really carries is measured: ranks that send over it ask the far ends what has arrived (see FlowMeter) and
-/// tell the steward, which brings that together (see LinkMeter) and tells all that use the link which share of the stated
-/// budget it carries (see LinkEstimate). Every rate is multiplied with it, at once and also inside a collective; plans are
-/// not changed by this.
+/// What a link really carries is measured: ranks that send over it ask the far ends what has arrived (see FlowMeter)
+/// and tell the steward, which brings that together (see LinkMeter) and tells all that use the link which share of the
+/// stated budget it carries (see LinkEstimate). Every rate is multiplied with it, at once and also inside a collective;
+/// plans are not changed by this.
 ///
 /// Domain lock held throughout.
 class LeaseDesk final : public Pollable {

@@ -47,14 +47,16 @@ constexpr Duration kLongerRoute = 3s;     // after which a queue that stays as i
 constexpr Duration kCompetitor = 5s;      // after which it is forgotten
 constexpr Duration kDrainSeen = 150ms;    // of a drain tell whose queue it is
 
-Duration to_duration(double seconds) { return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds)); }
+Duration to_duration(double seconds) {
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+}
 
 }  // namespace
 
 Duration LinkEstimate::round_trips(double count) const { return to_duration(count * std::max(rtt_, 1e-3)); }
 
-/// Half of the buffer, but more than schedulers add and less than anybody wants to wait: a far end whose cores are all busy
-/// answers 20 to 30 ms late, which is no queue of the link.
+/// Half of the buffer, but more than schedulers add and less than anybody wants to wait: a far end whose cores are all
+/// busy answers 20 to 30 ms late, which is no queue of the link.
 double LinkEstimate::high_queue() const {
   return std::clamp((options_.buffer_seconds > 0 ? options_.buffer_seconds : rtt_) / 2, 0.004, 0.040);
 }

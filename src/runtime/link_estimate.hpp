@@ -5,18 +5,21 @@
 
 namespace longspan::runtime {
 
-/// What share of its stated budget a directed WAN link really carries for us, from what arrives at its far end. The lowest
-/// rank of the region keeps one for each link; the rates of all flows over the link are multiplied with it. No I/O, no
-/// clock of its own.
+/// What share of its stated budget a directed WAN link really carries for us, from what arrives at its far end. The
+/// lowest rank of the region keeps one for each link; the rates of all flows over the link are multiplied with it. No
+/// I/O, no clock of its own.
 ///
-/// - A link behind which a queue stands is busy: what arrives then *is* what it carries, whoever sends what. When that is
-///   less than we send, the share falls to it at once, and a little below until the queue is gone. In a buffer too shallow
-///   for a queue that can be seen, many lost packets (many more than at random) say the same.
-/// - Without a queue nothing is known but that the link carries what we send. The share then rises in growing steps, each
+/// - A link behind which a queue stands is busy: what arrives then *is* what it carries, whoever sends what. When that
+/// is
+///   less than we send, the share falls to it at once, and a little below until the queue is gone. In a buffer too
+///   shallow for a queue that can be seen, many lost packets (many more than at random) say the same.
+/// - Without a queue nothing is known but that the link carries what we send. The share then rises in growing steps,
+/// each
 ///   kept if it brings more and no queue; a queue says exactly what the link carries.
-/// - A queue that does not shrink when we send less is somebody else's (a competitor that fills the buffer), or a longer
-///   route: we then keep half of what we had, and after a while its delay counts as the link's own (LEDBAT, RFC 6817, has
-///   the same problem; Copa, NSDI 2018, the same answer).
+/// - A queue that does not shrink when we send less is somebody else's (a competitor that fills the buffer), or a
+/// longer
+///   route: we then keep half of what we had, and after a while its delay counts as the link's own (LEDBAT, RFC 6817,
+///   has the same problem; Copa, NSDI 2018, the same answer).
 ///
 /// A sender that is slow (its CPU, random loss, BBR's ProbeRTT) leaves no queue and changes nothing: a truthful link is
 /// never touched.

@@ -14,13 +14,16 @@ constexpr Duration kSilent = 1s;       // a flow that tells nothing more has end
 constexpr std::size_t kEnough = 3;     // points in a window
 constexpr std::size_t kMostPoints = 200;
 
-Duration to_duration(double seconds) { return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds)); }
+Duration to_duration(double seconds) {
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+}
 
 }  // namespace
 
 LinkCounts LinkMeter::Flow::until(TimePoint when) const {
   if (when <= points.front().at) return points.front().counts;
-  const auto after = std::find_if(points.begin(), points.end(), [when](const LinkPoint& point) { return point.at > when; });
+  const auto after =
+      std::find_if(points.begin(), points.end(), [when](const LinkPoint& point) { return point.at > when; });
   if (after == points.end()) return points.back().counts;
   const LinkPoint& before = *std::prev(after);
   const std::chrono::duration<double> passed = when - before.at;
@@ -33,11 +36,14 @@ void LinkMeter::told(int rank, int peer, LinkPoint point, TimePoint sent, bool m
   offset = std::min(offset, now - sent);
   point.at += offset;
   Flow& flow = flows_[{rank, peer}];
-  if (!flow.points.empty() && point.counts.allowed < flow.points.back().counts.allowed) return;  // overtaken by a later one
+  // Overtaken by a later one.
+  if (!flow.points.empty() && point.counts.allowed < flow.points.back().counts.allowed) return;
   if (!flow.points.empty() && point.at < flow.points.back().at) point.at = flow.points.back().at;
   flow.points.push_back(point);
   flow.more = more;
-  while (flow.points.size() > 2 && (point.at - flow.points[1].at > kRemembered || flow.points.size() > kMostPoints)) flow.points.pop_front();
+  while (flow.points.size() > 2 && (point.at - flow.points[1].at > kRemembered || flow.points.size() > kMostPoints)) {
+    flow.points.pop_front();
+  }
 }
 
 void LinkMeter::left(int rank) {

@@ -6,8 +6,9 @@
 namespace longspan::runtime {
 namespace {
 
-constexpr std::array kCounts{&LinkCounts::delivered,      &LinkCounts::allowed, &LinkCounts::waited_delivered, &LinkCounts::waited_allowed,
-                             &LinkCounts::waited_stated, &LinkCounts::packets, &LinkCounts::retransmits};
+constexpr std::array kCounts{&LinkCounts::delivered,      &LinkCounts::allowed,       &LinkCounts::waited_delivered,
+                             &LinkCounts::waited_allowed, &LinkCounts::waited_stated, &LinkCounts::packets,
+                             &LinkCounts::retransmits};
 
 }  // namespace
 
@@ -28,7 +29,8 @@ LinkCounts& LinkCounts::operator-=(const LinkCounts& other) {
 }
 
 bool LinkCounts::sane() const {
-  return std::all_of(kCounts.begin(), kCounts.end(), [this](auto count) { return this->*count >= 0 && std::isfinite(this->*count); });
+  return std::all_of(kCounts.begin(), kCounts.end(),
+                     [this](auto count) { return this->*count >= 0 && std::isfinite(this->*count); });
 }
 
 }  // namespace longspan::runtime

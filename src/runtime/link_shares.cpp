@@ -17,7 +17,8 @@ double fill_level(std::span<const Claim> claims, double budget) {
     weight += claim.weight;
   }
   if (wanted <= budget) return kUnlimited;
-  std::sort(open.begin(), open.end(), [](const Claim& a, const Claim& b) { return a.cap * b.weight < b.cap * a.weight; });
+  std::sort(open.begin(), open.end(),
+            [](const Claim& a, const Claim& b) { return a.cap * b.weight < b.cap * a.weight; });
   double left = budget;
   for (const Claim& claim : open) {
     if (left / weight * claim.weight < claim.cap) break;

@@ -23,7 +23,8 @@ std::vector<LinkStats> CommunicatorImpl::link_stats() {
   const int here = world.region_of(job_->rank());
   for (int r = 0; r < world.size(); ++r) {
     const WanLink* link = world.region_of(r) == here ? nullptr : topology.wan_link(here, world.region_of(r));
-    const spi::Channel* channel = link == nullptr ? nullptr : domain_->find_channel(job_->peers()[static_cast<std::size_t>(r)].id);
+    const spi::Channel* channel =
+        link == nullptr ? nullptr : domain_->find_channel(job_->peers()[static_cast<std::size_t>(r)].id);
     if (channel == nullptr) continue;
     const spi::ChannelStats measured = channel->stats();
     LinkStats& stats = all[static_cast<std::size_t>(link - topology.wan.data())];
@@ -31,14 +32,17 @@ std::vector<LinkStats> CommunicatorImpl::link_stats() {
     stats.delivery_rate_bytes_per_second += measured.delivery_rate_bytes_per_second;
     stats.retransmits += measured.retransmits;
     stats.drops += measured.drops;
-    const auto queue = std::max<std::chrono::nanoseconds>(measured.least_rtt - measured.min_rtt, std::chrono::nanoseconds(0));
+    const auto queue =
+        std::max<std::chrono::nanoseconds>(measured.least_rtt - measured.min_rtt, std::chrono::nanoseconds(0));
     stats.queue_delay = stats.bytes_sent == measured.bytes_sent ? queue : std::min(stats.queue_delay, queue);
     stats.reconnects += measured.reconnects;
     stats.observed_loss = std::max(stats.observed_loss, measured.observed_loss);
     stats.connections += measured.lanes;
     stats.repair_connections += measured.repair_lanes;
     stats.rtt = std::max(stats.rtt, measured.rtt);
-    if (measured.min_rtt.count() > 0 && (stats.min_rtt.count() == 0 || measured.min_rtt < stats.min_rtt)) stats.min_rtt = measured.min_rtt;
+    if (measured.min_rtt.count() > 0 && (stats.min_rtt.count() == 0 || measured.min_rtt < stats.min_rtt)) {
+      stats.min_rtt = measured.min_rtt;
+    }
   }
   for (std::uint32_t w = 0; w < all.size() && domain_->leases() != nullptr; ++w) {
     const LeaseDesk& desk = *domain_->leases();
@@ -46,7 +50,9 @@ std::vector<LinkStats> CommunicatorImpl::link_stats() {
     stats.leased_bytes_per_second = desk.leased(w);
     stats.capacity_bytes_per_second = stats.bandwidth_bytes_per_second * desk.share(w);
     stats.rate_bytes_per_second = desk.delivery_rate(w);
-    if (stats.capacity_bytes_per_second > 0) stats.share_used = stats.rate_bytes_per_second / stats.capacity_bytes_per_second;
+    if (stats.capacity_bytes_per_second > 0) {
+      stats.share_used = stats.rate_bytes_per_second / stats.capacity_bytes_per_second;
+    }
   }
   return all;
 }

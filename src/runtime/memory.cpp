@@ -57,7 +57,9 @@ Result<void*> CommunicatorImpl::alloc(std::size_t bytes) {
   const std::size_t size = (bytes + page - 1) / page * page;
   LONGSPAN_ASSIGN(Fd memfd, create_memfd(size));
   void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd.get(), 0);
-  if (memory == MAP_FAILED) return Status(StatusCode::kResource, "alloc: no memory for " + std::to_string(bytes) + " bytes");
+  if (memory == MAP_FAILED) {
+    return Status(StatusCode::kResource, "alloc: no memory for " + std::to_string(bytes) + " bytes");
+  }
   if (Status status = make_known(std::span(static_cast<std::byte*>(memory), size), memfd.get()); !status.ok()) {
     ::munmap(memory, size);
     return status;
@@ -72,7 +74,9 @@ Status CommunicatorImpl::free(void* data) {
   {
     Domain::Lock lock = domain_->lock();
     const auto found = allocated_.find(data);
-    if (found == allocated_.end()) return Status(StatusCode::kInvalidArgument, "free: not memory of this communicator's alloc");
+    if (found == allocated_.end()) {
+      return Status(StatusCode::kInvalidArgument, "free: not memory of this communicator's alloc");
+    }
     allocation = std::move(found->second);
     allocated_.erase(found);
   }

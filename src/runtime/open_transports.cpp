@@ -21,7 +21,9 @@ constexpr std::size_t kMaxReason = 160;  // every rank gets every rank's reasons
 constexpr std::size_t kMaxFabric = 64;
 constexpr double kMaxRate = 1e15;
 
-bool contains(const std::vector<std::string>& names, std::string_view name) { return std::find(names.begin(), names.end(), name) != names.end(); }
+bool contains(const std::vector<std::string>& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
 
 Status check_names(std::span<spi::Transport* const> transports, const std::vector<std::string>& named) {
   std::vector<std::string_view> known;
@@ -43,12 +45,15 @@ EndpointOffer offer_of(const spi::Transport& transport, bool named) {
 }
 
 /// What the endpoint says of itself, as the bootstrap carries it: both ends must compute with the same figures.
-void describe(EndpointOffer& offer, const spi::Transport& transport, const spi::Endpoint& endpoint, const spi::EndpointOptions& options) {
+void describe(EndpointOffer& offer, const spi::Transport& transport, const spi::Endpoint& endpoint,
+              const spi::EndpointOptions& options) {
   const spi::TransportCapabilities can = transport.capabilities();
   offer.traits = endpoint.traits();
   if (can.wide_area) offer.traits.reach = Tier::kWan;
   if (can.host_local) offer.limit = offer.traits.reach = Tier::kHost;
-  else if (!options.key.empty() && !can.encrypts && options.encryption != Encryption::kNone) offer.limit = Tier::kRegion;
+  else if (!options.key.empty() && !can.encrypts && options.encryption != Encryption::kNone) {
+    offer.limit = Tier::kRegion;
+  }
   double& rate = offer.traits.rate_bytes_per_second;
   rate = rate > 0 ? std::floor(std::min(rate, kMaxRate)) : 0;  // NaN too
   offer.traits.latency = std::max(offer.traits.latency, std::chrono::nanoseconds(0));
@@ -68,14 +73,17 @@ Status open_one(OpenTransport& open, spi::EndpointOptions options, bool is_named
   const std::string name = open.offer.transport;
   const auto cannot = [&](std::string reason) -> Status {
     if (open.offer.named) {
-      return Status(StatusCode::kUnsupported, fmt::format("LONGSPAN_TRANSPORTS names '{}', which this host cannot use: {}", name, reason));
+      return Status(StatusCode::kUnsupported,
+                    fmt::format("LONGSPAN_TRANSPORTS names '{}', which this host cannot use: {}", name, reason));
     }
     log::debug("transport {} is not used on this host: {}", name, reason);
     open.offer.unusable = std::move(reason);
     open.offer.unusable.resize(std::min(open.offer.unusable.size(), kMaxReason));
     return {};
   };
-  if (std::string reason = forbidden(open.transport->capabilities(), options); !reason.empty()) return cannot(std::move(reason));
+  if (std::string reason = forbidden(open.transport->capabilities(), options); !reason.empty()) {
+    return cannot(std::move(reason));
+  }
   auto endpoint = open.transport->open(options);
   if (!endpoint.ok()) {
     if (endpoint.status().code() == StatusCode::kUnsupported) return cannot(std::string(endpoint.status().message()));
@@ -88,8 +96,9 @@ Status open_one(OpenTransport& open, spi::EndpointOptions options, bool is_named
 
 }  // namespace
 
-Result<std::vector<OpenTransport>> open_transports(std::span<spi::Transport* const> transports, const std::vector<std::string>& named,
-                                                    const spi::EndpointOptions& options) {
+Result<std::vector<OpenTransport>> open_transports(std::span<spi::Transport* const> transports,
+                                                   const std::vector<std::string>& named,
+                                                   const spi::EndpointOptions& options) {
   LONGSPAN_TRY(check_names(transports, named));
   std::vector<OpenTransport> all;
   for (spi::Transport* transport : transports) {

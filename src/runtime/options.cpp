@@ -46,7 +46,9 @@ Status take_list(Options& options, const std::string& text) {
 Status take_timeout(Options& options, const std::string& text) {
   if (options.timeout) return {};
   LONGSPAN_ASSIGN(const Latency time, parse_time(text));
-  if (time.count() <= 0) return Status(StatusCode::kInvalidArgument, "found '" + text + "', expected a time above 0, e.g. 10s");
+  if (time.count() <= 0) {
+    return Status(StatusCode::kInvalidArgument, "found '" + text + "', expected a time above 0, e.g. 10s");
+  }
   options.timeout = std::chrono::duration_cast<std::chrono::nanoseconds>(time);
   return {};
 }
@@ -77,15 +79,21 @@ Status take_encryption(Options& options, const std::string& text) {
 
 constexpr std::array kSettings{
     Setting{"LONGSPAN_TOPOLOGY", "", "topology file; rank 0's is used everywhere", take_text<&Options::topology_file>},
-    Setting{"LONGSPAN_HOST", "the hostname", "which [[host]] of the topology this rank is on", take_text<&Options::host>},
+    Setting{"LONGSPAN_HOST", "the hostname", "which [[host]] of the topology this rank is on",
+            take_text<&Options::host>},
     Setting{"LONGSPAN_ALGORITHM", "planned", "force one: name or name:variant", take_text<&Options::algorithm>},
     Setting{"LONGSPAN_TRANSPORTS", "all", "allow these only, comma-separated", take_list<&Options::transports>},
     Setting{"LONGSPAN_TIMEOUT", "5min", "deadline of every operation", take_timeout},
     Setting{"LONGSPAN_PORT_RANGE", "any", "ports to listen on, e.g. 20000-20100; three per rank", take_ports},
-    Setting{"LONGSPAN_ADVERTISE", "as bound", "IP address that others dial (NAT); none: they cannot", take_text<&Options::advertise>},
-    Setting{"LONGSPAN_NICS", "as routed", "IP addresses of this host's network cards to use together", take_list<&Options::nics>},
-    Setting{"LONGSPAN_RDMA", "as bound", "device=NAME,port=,gid=,tc=,sl=,pkey=,mtu=,timeout=,retries= of verbs, each optional", take_text<&Options::rdma>},
-    Setting{"LONGSPAN_CONGESTION_CONTROL", "by path", "the kernel's name of one, for all connections of data", take_text<&Options::congestion_control>},
+    Setting{"LONGSPAN_ADVERTISE", "as bound", "IP address that others dial (NAT); none: they cannot",
+            take_text<&Options::advertise>},
+    Setting{"LONGSPAN_NICS", "as routed", "IP addresses of this host's network cards to use together",
+            take_list<&Options::nics>},
+    Setting{"LONGSPAN_RDMA", "as bound",
+            "device=NAME,port=,gid=,tc=,sl=,pkey=,mtu=,timeout=,retries= of verbs, each optional",
+            take_text<&Options::rdma>},
+    Setting{"LONGSPAN_CONGESTION_CONTROL", "by path", "the kernel's name of one, for all connections of data",
+            take_text<&Options::congestion_control>},
     Setting{"LONGSPAN_KEY", "", "the job's key: every connection proves it", take_text<&Options::key>},
     Setting{"LONGSPAN_KEY_FILE", "", "file with the job's key", take_text<&Options::key_file>},
     Setting{"LONGSPAN_ENCRYPT", "wan", "wan, all or none: what is encrypted where there is a key", take_encryption},
@@ -143,7 +151,8 @@ Result<Options> resolve(const Options& options) {
 std::string describe_options() {
   std::string text;
   for (const Setting& setting : kSettings) {
-    text += fmt::format("{:<22} default {:<14} {}\n", setting.variable, *setting.fallback != '\0' ? setting.fallback : "none", setting.meaning);
+    text += fmt::format("{:<22} default {:<14} {}\n", setting.variable,
+                        *setting.fallback != '\0' ? setting.fallback : "none", setting.meaning);
   }
   return text;
 }

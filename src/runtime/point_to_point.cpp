@@ -51,7 +51,8 @@ Status PointToPoint::post(WorkState& work, int source) {
   });
   const Peer& peer = comm_.members_.peers[static_cast<std::size_t>(source)];
   const Tier tier = comm_.members_.cluster.tier_between(comm_.rank(), source);
-  LONGSPAN_ASSIGN(spi::Channel* channel, comm_.domain().channel(peer, tier, comm_.point_to_point_channel(source), work.deadline));
+  LONGSPAN_ASSIGN(spi::Channel * channel,
+                  comm_.domain().channel(peer, tier, comm_.point_to_point_channel(source), work.deadline));
   spi::RecvRequest request;
   request.id = spi::MessageId{comm_.id() | kPointToPointBit, work.message, work.tag, 0};
   request.data = std::span<std::byte>(work.data, work.bytes);

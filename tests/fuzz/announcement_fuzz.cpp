@@ -17,10 +17,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (!twice.ok() || twice->encode() != again) __builtin_trap();
     // As a peer goes on: it chooses the transport, and the other end must choose the same.
     std::vector<planner::EndpointOffer> theirs, mine;
-    for (const EndpointAddress& each : announced->endpoints) (theirs.size() > mine.size() ? mine : theirs).push_back(each.offer);
+    for (const EndpointAddress& each : announced->endpoints) {
+      (theirs.size() > mine.size() ? mine : theirs).push_back(each.offer);
+    }
     for (int tier = 0; tier < kTierCount; ++tier) {
       const auto here = planner::choose_transport(mine, theirs, static_cast<Tier>(tier));
-      if (here.transport != planner::choose_transport(theirs, mine, static_cast<Tier>(tier)).transport) __builtin_trap();
+      if (here.transport != planner::choose_transport(theirs, mine, static_cast<Tier>(tier)).transport) {
+        __builtin_trap();
+      }
     }
   }
   if (auto context = Context::decode(bytes); context.ok()) {

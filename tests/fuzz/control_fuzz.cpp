@@ -1,5 +1,5 @@
-// Feeds bytes as the bootstrap reads them: frames of the rendezvous and of the control plane, and what they do to the hub
-// that decides for all ranks. Whatever comes must be refused or kept within bounds.
+// Feeds bytes as the bootstrap reads them: frames of the rendezvous and of the control plane, and what they do to the
+// hub that decides for all ranks. Whatever comes must be refused or kept within bounds.
 #include <sys/socket.h>
 #include <unistd.h>
 

@@ -1,5 +1,5 @@
-// Feeds bytes as messages between the lease desks of ranks, over the transport that they use: to a steward, and to a rank
-// that listens to one. A message may be refused or believed; what is believed must leave rates that can be used.
+// Feeds bytes as messages between the lease desks of ranks, over the transport that they use: to a steward, and to a
+// rank that listens to one. A message may be refused or believed; what is believed must leave rates that can be used.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -60,12 +60,14 @@ class Rank {
     options.transports = {"shm"};
     domain_ = std::move(Domain::create(options)).value();
     const std::vector<EndpointAddress> itself = domain_->addresses();
-    const auto shm = std::find_if(itself.begin(), itself.end(), [](const auto& each) { return each.offer.transport == "shm"; });
+    const auto shm =
+        std::find_if(itself.begin(), itself.end(), [](const auto& each) { return each.offer.transport == "shm"; });
     std::vector<Peer> peers{{10, "itself", itself}, {kFuzzer, "the fuzzer", {{shm->offer, endpoint_->address()}}}};
     if (rank == 1) std::swap(peers[0], peers[1]);
     peers.push_back(Peer{99, "far away", {}});
     const auto lock = domain_->lock();
-    domain_->set_leases(std::make_unique<LeaseDesk>(*domain_, cluster, peers, rank, std::vector<double>{kBudget}, [this] { return now_; }));
+    domain_->set_leases(std::make_unique<LeaseDesk>(*domain_, cluster, peers, rank, std::vector<double>{kBudget},
+                                                    [this] { return now_; }));
     const LeasedFlow flow{&out_, 0, {kBudget, kBudget}};
     domain_->leases()->begin(std::span(&flow, 1));
     channel_ = *endpoint_->connect(10, shm->address, {}, Clock::now() + std::chrono::seconds(60));
@@ -98,7 +100,8 @@ class Rank {
   /// What the desk says need not be understood, but taken.
   void take(const spi::Completion& completion) {
     inbox_.resize(std::max(inbox_.size(), completion.bytes));
-    channel_->post_recv({completion.id, completion.digest, std::span(inbox_).first(completion.bytes), nullptr, false, true, nullptr});
+    channel_->post_recv(
+        {completion.id, completion.digest, std::span(inbox_).first(completion.bytes), nullptr, false, true, nullptr});
   }
 
   TimePoint now_{std::chrono::hours(1)};

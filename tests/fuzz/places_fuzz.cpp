@@ -1,4 +1,5 @@
-// Any bytes as what tells a rank where rank 0 is: a unique id, ports, and the answers of something that may be a TCPStore.
+// Any bytes as what tells a rank where rank 0 is: a unique id, ports, and the answers of something that may be a
+// TCPStore.
 #include <sys/socket.h>
 
 #include <algorithm>

@@ -83,7 +83,10 @@ class Stranger {
     std::byte* const at = segment_.data() + kHeaderBytes + cursor_ % kForwardBytes;
     std::memcpy(at + 4, bytes.data() + 4, sizeof(Record) - 4);
     auto& record = *reinterpret_cast<Record*>(at);
-    if (input.byte() % 4 != 0) record.payload = std::min<std::uint32_t>(record.payload % 4096, static_cast<std::uint32_t>(room - sizeof(Record)));
+    if (input.byte() % 4 != 0) {
+      record.payload =
+          std::min<std::uint32_t>(record.payload % 4096, static_cast<std::uint32_t>(room - sizeof(Record)));
+    }
     record.kind = static_cast<RecordKind>(static_cast<std::uint8_t>(record.kind) % 12);
     record.ready.store(1, std::memory_order_release);
     cursor_ += record_bytes(record.payload % 8192);
@@ -128,7 +131,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (int round = 0; round < 8; ++round) {
       const std::size_t count = endpoint->poll(completions);
       for (std::size_t i = 0; i < count; ++i) {
-        if (completions[i].bytes > target.size() && completions[i].kind == spi::CompletionKind::kRecv && completions[i].status.ok()) __builtin_trap();
+        if (completions[i].bytes > target.size() && completions[i].kind == spi::CompletionKind::kRecv &&
+            completions[i].status.ok()) {
+          __builtin_trap();
+        }
       }
     }
   };

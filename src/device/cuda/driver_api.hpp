@@ -9,9 +9,9 @@ struct CUstream_st;
 struct CUmod_st;
 struct CUfunc_st;
 
-/// The part of the CUDA driver's binary interface that is used here, so that every build supports device memory: neither
-/// cuda.h nor a library is needed to build, and the library is found at run time. Where the toolkit is installed,
-/// api_check.cpp compares all of this with its cuda.h.
+/// The part of the CUDA driver's binary interface that is used here, so that every build supports device memory:
+/// neither cuda.h nor a library is needed to build, and the library is found at run time. Where the toolkit is
+/// installed, api_check.cpp compares all of this with its cuda.h.
 namespace longspan::device::cuda {
 
 using Code = int;                     // CUresult
@@ -39,35 +39,35 @@ inline constexpr int kCaptureNone = 0;              // CU_STREAM_CAPTURE_STATUS_
 inline constexpr int kCaptureModeRelaxed = 2;       // CU_STREAM_CAPTURE_MODE_RELAXED
 
 // Every function: X(member, symbol, result, arguments). Symbols are those that cuda.h's macros choose.
-#define LONGSPAN_CUDA_FUNCTIONS(X)                                                                                       \
-  X(init, cuInit, (unsigned))                                                                                           \
-  X(error_name, cuGetErrorName, (Code, const char**))                                                                   \
-  X(error_text, cuGetErrorString, (Code, const char**))                                                                 \
-  X(pointer_attributes, cuPointerGetAttributes, (unsigned, int*, void**, DevicePointer))                                \
-  X(device_get, cuDeviceGet, (int*, int))                                                                               \
-  X(primary_retain, cuDevicePrimaryCtxRetain, (Context*, int))                                                          \
-  X(primary_release, cuDevicePrimaryCtxRelease_v2, (int))                                                               \
-  X(push, cuCtxPushCurrent_v2, (Context))                                                                               \
-  X(pop, cuCtxPopCurrent_v2, (Context*))                                                                                \
-  X(capture_mode, cuThreadExchangeStreamCaptureMode, (int*))                                                            \
-  X(priority_range, cuCtxGetStreamPriorityRange, (int*, int*))                                                          \
-  X(host_alloc, cuMemHostAlloc, (void**, std::size_t, unsigned))                                                        \
-  X(host_free, cuMemFreeHost, (void*))                                                                                  \
-  X(to_host, cuMemcpyDtoHAsync_v2, (void*, DevicePointer, std::size_t, Stream))                                         \
-  X(to_device, cuMemcpyHtoDAsync_v2, (DevicePointer, const void*, std::size_t, Stream))                                 \
-  X(copy, cuMemcpyAsync, (DevicePointer, DevicePointer, std::size_t, Stream))                                           \
-  X(stream_create, cuStreamCreateWithPriority, (Stream*, unsigned, int))                                                \
-  X(stream_destroy, cuStreamDestroy_v2, (Stream))                                                                       \
-  X(stream_query, cuStreamQuery, (Stream))                                                                              \
-  X(stream_synchronize, cuStreamSynchronize, (Stream))                                                                  \
-  X(stream_capturing, cuStreamIsCapturing, (Stream, int*))                                                              \
-  X(stream_context, cuStreamGetCtx, (Stream, Context*))                                                                 \
-  X(stream_wait_value, cuStreamWaitValue32_v2, (Stream, DevicePointer, std::uint32_t, unsigned))                        \
-  X(host_function, cuLaunchHostFunc, (Stream, HostFunction, void*))                                                     \
-  X(module_load, cuModuleLoadData, (Module*, const void*))                                                              \
-  X(module_unload, cuModuleUnload, (Module))                                                                            \
-  X(module_function, cuModuleGetFunction, (Function*, Module, const char*))                                             \
-  X(launch, cuLaunchKernel,                                                                                             \
+#define LONGSPAN_CUDA_FUNCTIONS(X)                                                               \
+  X(init, cuInit, (unsigned))                                                                    \
+  X(error_name, cuGetErrorName, (Code, const char**))                                            \
+  X(error_text, cuGetErrorString, (Code, const char**))                                          \
+  X(pointer_attributes, cuPointerGetAttributes, (unsigned, int*, void**, DevicePointer))         \
+  X(device_get, cuDeviceGet, (int*, int))                                                        \
+  X(primary_retain, cuDevicePrimaryCtxRetain, (Context*, int))                                   \
+  X(primary_release, cuDevicePrimaryCtxRelease_v2, (int))                                        \
+  X(push, cuCtxPushCurrent_v2, (Context))                                                        \
+  X(pop, cuCtxPopCurrent_v2, (Context*))                                                         \
+  X(capture_mode, cuThreadExchangeStreamCaptureMode, (int*))                                     \
+  X(priority_range, cuCtxGetStreamPriorityRange, (int*, int*))                                   \
+  X(host_alloc, cuMemHostAlloc, (void**, std::size_t, unsigned))                                 \
+  X(host_free, cuMemFreeHost, (void*))                                                           \
+  X(to_host, cuMemcpyDtoHAsync_v2, (void*, DevicePointer, std::size_t, Stream))                  \
+  X(to_device, cuMemcpyHtoDAsync_v2, (DevicePointer, const void*, std::size_t, Stream))          \
+  X(copy, cuMemcpyAsync, (DevicePointer, DevicePointer, std::size_t, Stream))                    \
+  X(stream_create, cuStreamCreateWithPriority, (Stream*, unsigned, int))                         \
+  X(stream_destroy, cuStreamDestroy_v2, (Stream))                                                \
+  X(stream_query, cuStreamQuery, (Stream))                                                       \
+  X(stream_synchronize, cuStreamSynchronize, (Stream))                                           \
+  X(stream_capturing, cuStreamIsCapturing, (Stream, int*))                                       \
+  X(stream_context, cuStreamGetCtx, (Stream, Context*))                                          \
+  X(stream_wait_value, cuStreamWaitValue32_v2, (Stream, DevicePointer, std::uint32_t, unsigned)) \
+  X(host_function, cuLaunchHostFunc, (Stream, HostFunction, void*))                              \
+  X(module_load, cuModuleLoadData, (Module*, const void*))                                       \
+  X(module_unload, cuModuleUnload, (Module))                                                     \
+  X(module_function, cuModuleGetFunction, (Function*, Module, const char*))                      \
+  X(launch, cuLaunchKernel,                                                                      \
     (Function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, Stream, void**, void**))
 
 struct Functions {

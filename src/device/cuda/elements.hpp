@@ -7,12 +7,13 @@
 #include "base/float_convert.hpp"
 #include "longspan/types.hpp"
 
-// The arithmetic of the kernels, element by element: compiled for devices by kernels.cu, and for the host by the driver's
-// double, so that its bits are compared with the host's kernels (executor/reduce) where there is no GPU. Operands are
-// combined in the order given; narrow floats accumulate in fp32 and round once.
+// The arithmetic of the kernels, element by element: compiled for devices by kernels.cu, and for the host by the
+// driver's double, so that its bits are compared with the host's kernels (executor/reduce) where there is no GPU.
+// Operands are combined in the order given; narrow floats accumulate in fp32 and round once.
 #if defined(__CUDACC__)
 #define LONGSPAN_DEVICE __host__ __device__ inline
-#define LONGSPAN_ROLLED _Pragma("unroll 1")  // the kernels are many, and each is bound by memory: code size is what counts
+#define LONGSPAN_ROLLED \
+  _Pragma("unroll 1")  // the kernels are many, and each is bound by memory: code size is what counts
 #else
 #define LONGSPAN_DEVICE inline
 #define LONGSPAN_ROLLED
@@ -66,15 +67,21 @@ using Wrapping = std::conditional_t<(sizeof(T) < 4), unsigned, std::make_unsigne
 struct Sum {
   template <class T>
   LONGSPAN_DEVICE static T apply(T a, T b) {
-    if constexpr (std::is_integral_v<T>) return static_cast<T>(static_cast<Wrapping<T>>(a) + static_cast<Wrapping<T>>(b));
-    else return a + b;
+    if constexpr (std::is_integral_v<T>) {
+      return static_cast<T>(static_cast<Wrapping<T>>(a) + static_cast<Wrapping<T>>(b));
+    } else {
+      return a + b;
+    }
   }
 };
 struct Product {
   template <class T>
   LONGSPAN_DEVICE static T apply(T a, T b) {
-    if constexpr (std::is_integral_v<T>) return static_cast<T>(static_cast<Wrapping<T>>(a) * static_cast<Wrapping<T>>(b));
-    else return a * b;
+    if constexpr (std::is_integral_v<T>) {
+      return static_cast<T>(static_cast<Wrapping<T>>(a) * static_cast<Wrapping<T>>(b));
+    } else {
+      return a * b;
+    }
   }
 };
 struct Min {
@@ -94,8 +101,11 @@ template <class T>
 LONGSPAN_DEVICE T divided(T value, double divisor) {
   if (divisor == 1) return value;
   if constexpr (std::is_floating_point_v<T>) return value / static_cast<T>(divisor);
-  else if constexpr (sizeof(T) < 8) return static_cast<T>(static_cast<std::int64_t>(value) / static_cast<std::int64_t>(divisor));
-  else return static_cast<T>(value / static_cast<T>(divisor));
+  else if constexpr (sizeof(T) < 8) {
+    return static_cast<T>(static_cast<std::int64_t>(value) / static_cast<std::int64_t>(divisor));
+  } else {
+    return static_cast<T>(value / static_cast<T>(divisor));
+  }
 }
 
 /// What a thread reads and writes at once.
@@ -116,14 +126,15 @@ LONGSPAN_DEVICE Pack<T> load_pack(const void* from, std::uint64_t index) {
 #endif
 }
 
-/// How a range of elements is cut: a head that ends where all pointers are aligned to 16 bytes, packs, a tail. Where the
-/// pointers never are so together, all of it is head.
+/// How a range of elements is cut: a head that ends where all pointers are aligned to 16 bytes, packs, a tail. Where
+/// the pointers never are so together, all of it is head.
 struct Cut {
   std::uint64_t head = 0;
   std::uint64_t packs = 0;
 };
 
-LONGSPAN_DEVICE Cut cut(const void* dst, const void* const* operands, unsigned operand_count, std::uint64_t count, unsigned size) {
+LONGSPAN_DEVICE Cut cut(const void* dst, const void* const* operands, unsigned operand_count, std::uint64_t count,
+                        unsigned size) {
   const auto offset = reinterpret_cast<std::uintptr_t>(dst) % 16;
   for (unsigned k = 0; k < operand_count; ++k) {
     if (reinterpret_cast<std::uintptr_t>(operands[k]) % 16 != offset) return {count, 0};
@@ -144,7 +155,8 @@ template <class Codec, class Op>
 LONGSPAN_DEVICE void reduce_one(const ReduceArguments& job, std::uint64_t i) {
   using T = typename Codec::Storage;
   auto value = Codec::load(load_one<T>(job.operands[0], i));
-  LONGSPAN_ROLLED for (unsigned k = 1; k < job.operand_count; ++k) value = Op::apply(value, Codec::load(load_one<T>(job.operands[k], i)));
+  LONGSPAN_ROLLED for (unsigned k = 1; k < job.operand_count; ++k) value =
+      Op::apply(value, Codec::load(load_one<T>(job.operands[k], i)));
   static_cast<T*>(job.dst)[i] = Codec::store(divided(value, job.divisor));
 }
 
@@ -199,7 +211,8 @@ LONGSPAN_DEVICE void scale_part(const ScaleArguments& job, std::uint64_t index, 
   LONGSPAN_ROLLED for (std::uint64_t i = tail + index; i < job.count; i += threads) dst[i] = scaled<Codec>(job, src[i]);
 }
 
-// Every type, by name_of and in the order of DataType: X(name, codec). Kernels are longspan_{sum,prod,min,max,scale}_NAME.
+// Every type, by name_of and in the order of DataType: X(name, codec). Kernels are
+// longspan_{sum,prod,min,max,scale}_NAME.
 #define LONGSPAN_KERNEL_TYPES(X) \
   X(int8, Plain<std::int8_t>) \
   X(uint8, Plain<std::uint8_t>) \

@@ -21,7 +21,8 @@
 namespace longspan::device {
 namespace {
 
-constexpr std::size_t kMaxXml = std::size_t{32} << 20;  // of a machine with thousands of cores; a larger file is a mistake
+// Of a machine with thousands of cores; a larger file is a mistake.
+constexpr std::size_t kMaxXml = std::size_t{32} << 20;
 constexpr unsigned kMaxGpus = 256;
 
 struct Destroy {
@@ -41,7 +42,8 @@ Result<Handle> load(const std::string* xml) {
   }
   if (hwloc_topology_load(raw) != 0) {
     if (xml == nullptr) return system_error("hwloc cannot look at this host", errno);
-    return Status(StatusCode::kInvalidArgument, "hwloc cannot make a machine of it: the XML is broken, or contradicts itself");
+    return Status(StatusCode::kInvalidArgument,
+                  "hwloc cannot make a machine of it: the XML is broken, or contradicts itself");
   }
   return topology;
 }
@@ -84,27 +86,36 @@ class Reader {
     if (made_.cpu.empty()) made_.cpu = info(root, "CPUModel");
     read_caches();
     read_numa();
-    for (hwloc_obj_t device = nullptr; (device = hwloc_get_next_osdev(topology_, device)) != nullptr;) read_osdev(device);
-    for (hwloc_obj_t device = nullptr; (device = hwloc_get_next_pcidev(topology_, device)) != nullptr;) read_pci(device);
+    for (hwloc_obj_t device = nullptr; (device = hwloc_get_next_osdev(topology_, device)) != nullptr;) {
+      read_osdev(device);
+    }
+    for (hwloc_obj_t device = nullptr; (device = hwloc_get_next_pcidev(topology_, device)) != nullptr;) {
+      read_pci(device);
+    }
     read_nvlink();
     return std::move(made_);
   }
 
  private:
   void read_caches() {
-    for (const hwloc_obj_type_t type : {HWLOC_OBJ_L1CACHE, HWLOC_OBJ_L2CACHE, HWLOC_OBJ_L3CACHE, HWLOC_OBJ_L4CACHE, HWLOC_OBJ_L5CACHE}) {
+    for (const hwloc_obj_type_t type :
+         {HWLOC_OBJ_L1CACHE, HWLOC_OBJ_L2CACHE, HWLOC_OBJ_L3CACHE, HWLOC_OBJ_L4CACHE, HWLOC_OBJ_L5CACHE}) {
       std::map<std::pair<std::uint64_t, int>, int> alike;
       int level = 0;
       for (hwloc_obj_t cache = nullptr; (cache = hwloc_get_next_obj_by_type(topology_, type, cache)) != nullptr;) {
         level = static_cast<int>(cache->attr->cache.depth);
-        ++alike[{cache->attr->cache.size, hwloc_get_nbobjs_inside_cpuset_by_type(topology_, cache->cpuset, HWLOC_OBJ_CORE)}];
+        ++alike[{cache->attr->cache.size,
+                 hwloc_get_nbobjs_inside_cpuset_by_type(topology_, cache->cpuset, HWLOC_OBJ_CORE)}];
       }
-      for (const auto& [kind, number] : alike) made_.caches.push_back({level, kind.first, number, std::max(kind.second, 0)});
+      for (const auto& [kind, number] : alike) {
+        made_.caches.push_back({level, kind.first, number, std::max(kind.second, 0)});
+      }
     }
   }
 
   void read_numa() {
-    for (hwloc_obj_t node = nullptr; (node = hwloc_get_next_obj_by_type(topology_, HWLOC_OBJ_NUMANODE, node)) != nullptr;) {
+    for (hwloc_obj_t node = nullptr;
+         (node = hwloc_get_next_obj_by_type(topology_, HWLOC_OBJ_NUMANODE, node)) != nullptr;) {
       NumaNode made;
       made.number = static_cast<int>(node->os_index);
       made.memory_bytes = node->attr->numanode.local_memory;
@@ -120,7 +131,8 @@ class Reader {
     while (at != nullptr && at->type == HWLOC_OBJ_OS_DEVICE) at = at->parent;
     if (at != nullptr && at->type == HWLOC_OBJ_PCI_DEVICE) {
       const auto& pci = at->attr->pcidev;
-      place.pci = fmt::format("{:04x}:{:02x}:{:02x}.{:x}", pci.domain, pci.bus, pci.dev, static_cast<unsigned>(pci.func));
+      place.pci =
+          fmt::format("{:04x}:{:02x}:{:02x}.{:x}", pci.domain, pci.bus, pci.dev, static_cast<unsigned>(pci.func));
     }
     bool roots = false;
     for (; at != nullptr && hwloc_obj_type_is_io(at->type); at = at->parent) {
@@ -180,7 +192,10 @@ class Reader {
   void read_nvlink() {
     unsigned found = 1;
     hwloc_distances_s* matrix = nullptr;
-    if (hwloc_distances_get_by_name(topology_, "NVLinkBandwidth", &found, &matrix, 0) != 0 || found == 0 || matrix == nullptr) return;
+    if (hwloc_distances_get_by_name(topology_, "NVLinkBandwidth", &found, &matrix, 0) != 0 || found == 0 ||
+        matrix == nullptr) {
+      return;
+    }
     std::map<std::string, std::size_t> by_pci;
     for (std::size_t g = 0; g < made_.gpus.size(); ++g) by_pci[made_.gpus[g].place.pci] = g;
     const std::size_t gpus = made_.gpus.size();
@@ -206,7 +221,8 @@ class Reader {
   Inventory made_;
 };
 
-/// Runs `attempt` in a child first: hwloc 2.9 takes many a contradictory XML for granted and crashes (lstopo does, too).
+/// Runs `attempt` in a child first: hwloc 2.9 takes many a contradictory XML for granted and crashes (lstopo does,
+/// too).
 bool survives(const std::function<void()>& attempt) {
   constexpr unsigned kSeconds = 20;
   const pid_t child = ::fork();
@@ -232,7 +248,10 @@ Result<std::string> read_file(const std::string& path) {
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
   if (file.bad()) return Status(StatusCode::kSystem, "cannot read " + path);
   text.resize(static_cast<std::size_t>(file.gcount()));
-  if (text.size() > kMaxXml) return Status(StatusCode::kInvalidArgument, fmt::format("{}: larger than {} MiB, no machine needs that", path, kMaxXml >> 20));
+  if (text.size() > kMaxXml) {
+    return Status(StatusCode::kInvalidArgument,
+                  fmt::format("{}: larger than {} MiB, no machine needs that", path, kMaxXml >> 20));
+  }
   return text;
 }
 
@@ -241,7 +260,8 @@ Result<std::string> read_file(const std::string& path) {
 Result<Inventory> from_xml(const std::string& path) {
   LONGSPAN_ASSIGN(const std::string text, read_file(path));
   if (!survives([&text] { static_cast<void>(load(&text)); })) {
-    return Status(StatusCode::kInvalidArgument, path + ": hwloc crashes on it, or does not come to an end: the XML contradicts itself");
+    return Status(StatusCode::kInvalidArgument,
+                  path + ": hwloc crashes on it, or does not come to an end: the XML contradicts itself");
   }
   auto topology = load(&text);
   if (!topology.ok()) return topology.status().with_context(path);

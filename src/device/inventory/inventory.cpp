@@ -47,7 +47,8 @@ void list(std::string& text, const char* title, const Items& items, Line&& line)
 }
 
 std::string nic_line(const Nic& nic) {
-  std::string text = fmt::format("{:<12}{}, {}{}", nic.name, speed_text(nic.bytes_per_second), place_text(nic.place), nic.up.value_or(true) ? "" : ", down");
+  std::string text = fmt::format("{:<12}{}, {}{}", nic.name, speed_text(nic.bytes_per_second), place_text(nic.place),
+                                 nic.up.value_or(true) ? "" : ", down");
   if (!nic.addresses.empty()) text += fmt::format(", {}", fmt::join(nic.addresses, " "));
   return text;
 }
@@ -59,7 +60,8 @@ std::string rdma_line(const RdmaDevice& rdma) {
 }
 
 std::string gpu_line(const Gpu& gpu) {
-  std::string text = fmt::format("{:<12}{}{}", gpu.name, gpu.model.empty() ? "" : gpu.model + ", ", place_text(gpu.place));
+  std::string text =
+      fmt::format("{:<12}{}{}", gpu.name, gpu.model.empty() ? "" : gpu.model + ", ", place_text(gpu.place));
   if (!gpu.nearest_nics.empty()) text += fmt::format("; nearest NIC {}", fmt::join(gpu.nearest_nics, " "));
   if (!gpu.nearest_rdma.empty()) text += fmt::format("; nearest RDMA {}", fmt::join(gpu.nearest_rdma, " "));
   return text;
@@ -103,10 +105,12 @@ std::string_view name_of(Nearness nearness) noexcept {
 std::string describe(const Inventory& inventory) {
   std::string text = "Host";
   if (!inventory.host_name.empty()) text += " " + inventory.host_name;
-  text += fmt::format("\n  {}: {} package(s), {} cores, {} processing units\n", inventory.cpu.empty() ? "CPU" : inventory.cpu,
-                      inventory.packages, inventory.cores, inventory.cpus);
+  text +=
+      fmt::format("\n  {}: {} package(s), {} cores, {} processing units\n",
+                  inventory.cpu.empty() ? "CPU" : inventory.cpu, inventory.packages, inventory.cores, inventory.cpus);
   list(text, "caches", inventory.caches, [](const Cache& cache) {
-    return fmt::format("L{}          {} x {}, each of {} core(s)", cache.level, cache.count, size_text(cache.bytes), cache.cores);
+    return fmt::format("L{}          {} x {}, each of {} core(s)", cache.level, cache.count, size_text(cache.bytes),
+                       cache.cores);
   });
   list(text, "NUMA nodes", inventory.numa, [](const NumaNode& node) {
     const std::string cpus = node.cpus.empty() ? "no processing units" : "processing units " + ranges(node.cpus);

@@ -29,8 +29,8 @@ struct Cache {
 struct Place {
   std::string pci;  ///< "0000:3b:00.0"; empty: not behind PCI
   int numa = -1;    ///< number of the NUMA node it is nearest to; -1: not known, or all alike
-  /// PCI bridges and what they hang from, from the device outwards, as hwloc numbers them: the first one that two devices
-  /// have in common says how near they are.
+  /// PCI bridges and what they hang from, from the device outwards, as hwloc numbers them: the first one that two
+  /// devices have in common says how near they are.
   std::vector<std::uint64_t> above;
   int bridges = 0;  ///< how many of `above` are PCI bridges below the root of their bus
 };
@@ -95,8 +95,8 @@ struct RankPlace {
   std::vector<std::string> nics;  ///< near that GPU, else at that node
   std::vector<std::string> rdma;
 };
-/// Places for all ranks of the host, by local rank: each at the NUMA node of its GPU (local rank modulo the number of GPUs), and
-/// without GPUs in blocks over the nodes that have cores; the ranks of a node divide its processing units.
+/// Places for all ranks of the host, by local rank: each at the NUMA node of its GPU (local rank modulo the number of
+/// GPUs), and without GPUs in blocks over the nodes that have cores; the ranks of a node divide its processing units.
 std::vector<RankPlace> place_ranks(const Inventory& inventory, int ranks);
 
 /// A page for people.

@@ -53,13 +53,16 @@ struct FreeInterfaces {
 
 void add_interfaces(Inventory& inventory) {
   ifaddrs* raw = nullptr;
-  if (::getifaddrs(&raw) != 0) return inventory.missing.emplace_back("addresses of network cards: getifaddrs failed"), void();
+  if (::getifaddrs(&raw) != 0) {
+    return inventory.missing.emplace_back("addresses of network cards: getifaddrs failed"), void();
+  }
   const std::unique_ptr<ifaddrs, FreeInterfaces> all(raw);
   for (const ifaddrs* each = raw; each != nullptr; each = each->ifa_next) {
     if ((each->ifa_flags & IFF_LOOPBACK) != 0) continue;
     const std::string name = each->ifa_name;
     const std::string address = literal(each->ifa_addr);
-    auto nic = std::find_if(inventory.nics.begin(), inventory.nics.end(), [&](const Nic& known) { return known.name == name; });
+    auto nic = std::find_if(inventory.nics.begin(), inventory.nics.end(),
+                            [&](const Nic& known) { return known.name == name; });
     if (nic == inventory.nics.end()) {
       if (address.empty()) continue;  // on no bus, and without an address: nothing to talk over
       inventory.nics.emplace_back().name = name;
@@ -75,7 +78,8 @@ void add_rdma(Inventory& inventory) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(kInfiniband, error)) {
     const std::string name = entry.path().filename();
-    auto device = std::find_if(inventory.rdma.begin(), inventory.rdma.end(), [&](const RdmaDevice& known) { return known.name == name; });
+    auto device = std::find_if(inventory.rdma.begin(), inventory.rdma.end(),
+                               [&](const RdmaDevice& known) { return known.name == name; });
     if (device == inventory.rdma.end()) {
       inventory.rdma.emplace_back().name = name;
       device = std::prev(inventory.rdma.end());

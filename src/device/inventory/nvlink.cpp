@@ -39,9 +39,10 @@ class Nvml {
       why = "no NVIDIA driver (libnvidia-ml.so.1)";
       return false;
     }
-    const bool complete = find("nvmlInit_v2", init_) && find("nvmlShutdown", shutdown_) && find("nvmlDeviceGetCount_v2", count_) &&
-                          find("nvmlDeviceGetHandleByIndex_v2", device_) && find("nvmlDeviceGetPciInfo_v3", pci_) &&
-                          find("nvmlDeviceGetNvLinkState", state_) && find("nvmlDeviceGetNvLinkVersion", version_) &&
+    const bool complete = find("nvmlInit_v2", init_) && find("nvmlShutdown", shutdown_) &&
+                          find("nvmlDeviceGetCount_v2", count_) && find("nvmlDeviceGetHandleByIndex_v2", device_) &&
+                          find("nvmlDeviceGetPciInfo_v3", pci_) && find("nvmlDeviceGetNvLinkState", state_) &&
+                          find("nvmlDeviceGetNvLinkVersion", version_) &&
                           find("nvmlDeviceGetNvLinkRemotePciInfo_v2", remote_);
     if (!complete) {
       why = "this NVIDIA driver's libnvidia-ml.so.1 is too old";
@@ -91,7 +92,8 @@ class Nvml {
     made.from = pci_of_nvml(std::string_view(here.bus_id, ::strnlen(here.bus_id, sizeof here.bus_id)));
     made.bytes_per_second = nvlink_rate(version);
     int type = kRemoteIsGpu;
-    const bool is_gpu = remote_type_ == nullptr || (remote_type_(device, link, &type) == kSuccess && type == kRemoteIsGpu);
+    const bool is_gpu =
+        remote_type_ == nullptr || (remote_type_(device, link, &type) == kSuccess && type == kRemoteIsGpu);
     if (is_gpu && remote_(device, link, &there) == kSuccess) {
       made.to = pci_of_nvml(std::string_view(there.bus_id, ::strnlen(there.bus_id, sizeof there.bus_id)));
     }
@@ -120,7 +122,8 @@ std::vector<NvLink> nvlinks_of_this_host(std::string& why) {
 
 std::string pci_of_nvml(std::string_view text) {
   std::string lower(text);
-  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   const std::size_t colon = lower.find(':');
   constexpr std::size_t kDomainDigits = 4;  // NVML writes eight
   return colon != std::string::npos && colon > kDomainDigits ? lower.substr(colon - kDomainDigits) : lower;

@@ -33,7 +33,8 @@ std::vector<RankPlace> place_ranks(const Inventory& inventory, int ranks) {
       place.gpu = gpu.name;
       place.nics = gpu.nearest_nics;
       place.rdma = gpu.nearest_rdma;
-      const auto at = std::find_if(nodes.begin(), nodes.end(), [&](const NumaNode* each) { return each->number == gpu.place.numa; });
+      const auto at = std::find_if(nodes.begin(), nodes.end(),
+                                   [&](const NumaNode* each) { return each->number == gpu.place.numa; });
       if (at != nodes.end()) node = static_cast<std::size_t>(at - nodes.begin());
     }
     place.numa = nodes[node]->number;
@@ -48,8 +49,10 @@ std::vector<RankPlace> place_ranks(const Inventory& inventory, int ranks) {
     const std::size_t sharers = ranks_of[n].size();
     for (std::size_t k = 0; k < sharers; ++k) {
       const bool enough = cpus.size() >= sharers;
-      const auto from = enough ? k * cpus.size() / sharers : 0, to = enough ? (k + 1) * cpus.size() / sharers : cpus.size();
-      places[ranks_of[n][k]].cpus.assign(cpus.begin() + static_cast<std::ptrdiff_t>(from), cpus.begin() + static_cast<std::ptrdiff_t>(to));
+      const auto from = enough ? k * cpus.size() / sharers : 0,
+                 to = enough ? (k + 1) * cpus.size() / sharers : cpus.size();
+      places[ranks_of[n][k]].cpus.assign(cpus.begin() + static_cast<std::ptrdiff_t>(from),
+                                         cpus.begin() + static_cast<std::ptrdiff_t>(to));
     }
   }
   return places;

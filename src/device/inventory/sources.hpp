@@ -13,8 +13,8 @@ namespace longspan::device {
 /// Says which network cards and RDMA devices are nearest to each GPU.
 void complete(Inventory& inventory);
 
-/// What this host's kernel says of cards: speed, state and addresses, and those that hwloc does not list because they stand
-/// on no bus (veth, bonds, Soft-RoCE). And NVLink, from NVML.
+/// What this host's kernel says of cards: speed, state and addresses, and those that hwloc does not list because they
+/// stand on no bus (veth, bonds, Soft-RoCE). And NVLink, from NVML.
 void add_live(Inventory& inventory);
 
 /// "100 Gb/sec (4X EDR)", as the kernel writes a port's rate, in bytes per second; 0 for anything else.
@@ -23,12 +23,13 @@ double rate_of_port(std::string_view text);
 /// One NVLink of a GPU.
 struct NvLink {
   std::string from;  ///< PCI address of the GPU
-  std::string to;    ///< of the GPU at the other end; empty: a switch, which joins it with all GPUs that have such links
+  /// Of the GPU at the other end; empty: a switch, which joins it with all GPUs that have such links.
+  std::string to;
   double bytes_per_second = 0;  ///< each way
 };
 
-/// The matrix of `Inventory::nvlink`: links of a pair add up; what two GPUs have to switches they have to each other, the less
-/// of the two. Empty where there is none.
+/// The matrix of `Inventory::nvlink`: links of a pair add up; what two GPUs have to switches they have to each other,
+/// the less of the two. Empty where there is none.
 std::vector<std::vector<double>> nvlink_matrix(const std::vector<Gpu>& gpus, const std::vector<NvLink>& links);
 
 /// Bytes per second and way of one link of an NVLink version as NVML numbers them; 0: not known.

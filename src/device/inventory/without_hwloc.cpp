@@ -3,7 +3,10 @@
 namespace longspan::device {
 namespace {
 
-Status left_out() { return Status(StatusCode::kUnsupported, "this build is without hwloc (Debian: libhwloc-dev), which finds what is inside a host"); }
+Status left_out() {
+  return Status(StatusCode::kUnsupported,
+                "this build is without hwloc (Debian: libhwloc-dev), which finds what is inside a host");
+}
 
 }  // namespace
 

@@ -27,7 +27,8 @@ template <class Storage, class V>
 void store_bits(V bits, std::byte* to) {
   const hn::Rebind<Storage, FloatTag> narrow;
   // Every lane fits Storage, so the saturating conversion keeps it as it is.
-  hn::StoreU(hn::DemoteTo(narrow, hn::BitCast(hn::RebindToSigned<FloatTag>(), bits)), narrow, reinterpret_cast<Storage*>(to));
+  hn::StoreU(hn::DemoteTo(narrow, hn::BitCast(hn::RebindToSigned<FloatTag>(), bits)), narrow,
+             reinterpret_cast<Storage*>(to));
 }
 
 // Of values below 2^31, which x86 compares faster as signed.
@@ -53,11 +54,13 @@ struct Narrow {
     const auto sign = hn::ShiftLeft<kSignShift>(hn::AndNot(hn::Set(u, kLayout.magnitude_mask), bits));
     const auto wide = hn::Add(hn::ShiftLeft<kShift>(magnitude), hn::Set(u, kRebias));
     const auto least = hn::Set(u, kRebias + (1U << 23));
-    const auto subnormal = hn::BitCast(u, hn::Sub(hn::BitCast(d, hn::Add(wide, hn::Set(u, 1U << 23))), hn::BitCast(d, least)));
+    const auto subnormal =
+        hn::BitCast(u, hn::Sub(hn::BitCast(d, hn::Add(wide, hn::Set(u, 1U << 23))), hn::BitCast(d, least)));
     auto value = hn::IfThenElse(less(wide, least), subnormal, wide);
     if constexpr (kLayout.ieee) {
       const auto special = hn::Add(wide, hn::Set(u, kRebias));  // the top exponent becomes fp32's
-      value = hn::IfThenElse(less(hn::Set(u, kLayout.overflow - 1), magnitude), hn::Or(special, hn::Set(u, 0x7f800000U)), value);
+      value = hn::IfThenElse(less(hn::Set(u, kLayout.overflow - 1), magnitude),
+                             hn::Or(special, hn::Set(u, 0x7f800000U)), value);
     } else {
       value = hn::IfThenElse(hn::Eq(magnitude, hn::Set(u, kLayout.nan)), hn::Set(u, 0x7fc00000U), value);
     }
@@ -110,7 +113,8 @@ struct Float16 {
 struct Float8E5M2 : Narrow<kFloat8E5M2Layout, std::uint8_t> {
   static auto load(Tag, const std::byte* from) {
     const hn::Rebind<std::uint8_t, FloatTag> narrow;
-    const auto bits = hn::PromoteTo(Float16::BitsOf16(), hn::LoadU(narrow, reinterpret_cast<const std::uint8_t*>(from)));
+    const auto bits =
+        hn::PromoteTo(Float16::BitsOf16(), hn::LoadU(narrow, reinterpret_cast<const std::uint8_t*>(from)));
     return Float16::widened(hn::ShiftLeft<8>(bits));
   }
 };
@@ -136,7 +140,9 @@ using Float8E5M2 = Narrow<kFloat8E5M2Layout, std::uint8_t>;
 struct Bfloat16 {
   using Tag = FloatTag;
   static constexpr std::size_t kSize = 2;
-  static auto load(Tag d, const std::byte* from) { return hn::BitCast(d, hn::ShiftLeft<16>(load_bits<std::uint16_t>(from))); }
+  static auto load(Tag d, const std::byte* from) {
+    return hn::BitCast(d, hn::ShiftLeft<16>(load_bits<std::uint16_t>(from)));
+  }
   template <class V>
   static void store(Tag, V v, std::byte* to) {
     const BitsTag u;
@@ -144,7 +150,8 @@ struct Bfloat16 {
     const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(u, 1U));
     const auto rounded = hn::ShiftRight<16>(hn::Add(hn::Add(bits, hn::Set(u, 0x7fffU)), odd));
     const auto magnitude = hn::And(bits, hn::Set(u, 0x7fffffffU));
-    store_bits<std::uint16_t>(hn::IfThenElse(less(hn::Set(u, 0x7f800000U), magnitude), hn::Set(u, 0x7fc0U), rounded), to);
+    store_bits<std::uint16_t>(hn::IfThenElse(less(hn::Set(u, 0x7f800000U), magnitude), hn::Set(u, 0x7fc0U), rounded),
+                              to);
   }
 };
 

@@ -24,7 +24,9 @@ void reduce(DataType type, ReduceOp op, void* dst, std::span<const void* const> 
     if (dst != operands[0]) std::memcpy(dst, operands[0], count * size_of(type));
     return;
   }
-  Job job{type, kernel_of(op), static_cast<std::byte*>(dst), operands.data(), operands.size(), count, post_scale_divisor, 1.0};
+  Job job{
+      type, kernel_of(op), static_cast<std::byte*>(dst), operands.data(), operands.size(), count, post_scale_divisor,
+      1.0};
   // An operand's bytes are in the cache already.
   job.past_cache = past_cache && reinterpret_cast<std::uintptr_t>(dst) % kCacheLine == 0 &&
                    std::find(operands.begin(), operands.end(), dst) == operands.end();

@@ -12,7 +12,8 @@
 #include "device/cuda/driver_api.hpp"
 
 /// A CUDA driver without a device, for tests. Device memory is memory of this process that the processor may not touch:
-/// whoever does is ended by the kernel. Streams are threads, so that what was not waited for has mostly not happened yet.
+/// whoever does is ended by the kernel. Streams are threads, so that what was not waited for has mostly not happened
+/// yet.
 namespace fake_cuda {
 
 using longspan::device::cuda::Code;
@@ -22,8 +23,8 @@ inline constexpr int kDevices = 2;
 inline constexpr std::size_t kMostQueued = 64;  // then putting more into a stream blocks (a real one: about a thousand)
 
 // CUresult
-inline constexpr Code kInvalidValue = 1, kOutOfMemory = 2, kInvalidContext = 201, kNotFound = 500, kIllegalAddress = 700, kNotPermitted = 800,
-                      kCaptureUnsupported = 900;
+inline constexpr Code kInvalidValue = 1, kOutOfMemory = 2, kInvalidContext = 201, kNotFound = 500,
+                      kIllegalAddress = 700, kNotPermitted = 800, kCaptureUnsupported = 900;
 
 /// Device memory: one range of addresses that nobody may touch, and a second view of it for the driver itself.
 class Memory {
