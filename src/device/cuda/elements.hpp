@@ -12,8 +12,8 @@
 // Operands are combined in the order given; narrow floats accumulate in fp32 and round once.
 #if defined(__CUDACC__)
 #define LONGSPAN_DEVICE __host__ __device__ inline
-#define LONGSPAN_ROLLED \
-  _Pragma("unroll 1")  // the kernels are many, and each is bound by memory: code size is what counts
+// The kernels are many, and each is bound by memory: code size is what counts.
+#define LONGSPAN_ROLLED _Pragma("unroll 1")
 #else
 #define LONGSPAN_DEVICE inline
 #define LONGSPAN_ROLLED
@@ -155,8 +155,9 @@ template <class Codec, class Op>
 LONGSPAN_DEVICE void reduce_one(const ReduceArguments& job, std::uint64_t i) {
   using T = typename Codec::Storage;
   auto value = Codec::load(load_one<T>(job.operands[0], i));
-  LONGSPAN_ROLLED for (unsigned k = 1; k < job.operand_count; ++k) value =
-      Op::apply(value, Codec::load(load_one<T>(job.operands[k], i)));
+  LONGSPAN_ROLLED for (unsigned k = 1; k < job.operand_count; ++k) {
+    value = Op::apply(value, Codec::load(load_one<T>(job.operands[k], i)));
+  }
   static_cast<T*>(job.dst)[i] = Codec::store(divided(value, job.divisor));
 }
 
