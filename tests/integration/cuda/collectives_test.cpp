@@ -76,7 +76,7 @@ TEST_CASE("A large allreduce of device memory runs in many chunks through a ring
   if (!ready()) return;
   const std::size_t before = test::gpu::is_double() ? test::gpu::pinned_bytes() : 0;
   std::atomic<std::size_t> most{0};
-  constexpr std::size_t kCount = 8'000'001;
+  constexpr std::size_t kCount = 3'000'001;
   CHECK(test::first_problem(test::run(test::two_regions(2, 1), [&](Communicator& comm) -> std::string {
           for (const bool in_place : {true, false}) {
             const Case made{Collective::kAllReduce, kCount, DataType::kFloat32, ReduceOp::kSum, 0};
