@@ -1,4 +1,6 @@
 // Device memory in every collective: the same elements as with host memory, wherever each rank has its buffers.
+#include <atomic>
+
 #include "cases.hpp"
 #include "support/catch.hpp"
 
