@@ -58,8 +58,11 @@ install_torch() {
   venv=$(dirname "$(readlink -f "$0")")/../build/compare-venv
   if "$venv/bin/python" -c 'import torch, expecttest' 2>/dev/null; then return; fi
   echo "setup: installing PyTorch into build/compare-venv"
-  python3 -m venv "$venv" &&
-    "$venv/bin/pip" install -q 'torch==2.13.0+cpu' numpy expecttest scikit-build-core --extra-index-url https://download.pytorch.org/whl/cpu ||
+  local wanted=('torch==2.13.0+cpu' numpy expecttest scikit-build-core)
+  # Some mirrors have that build; asking PyTorch's own index first would cost two minutes of retries where it is out of reach.
+  { python3 -m venv "$venv" &&
+    { "$venv/bin/pip" install -q "${wanted[@]}" 2>/dev/null ||
+      "$venv/bin/pip" install -q "${wanted[@]}" --extra-index-url https://download.pytorch.org/whl/cpu; }; } ||
     echo "setup: PyTorch could not be installed: no process group for it, and perf/compare/wan.py goes on without Gloo" >&2
 }
 

@@ -1,6 +1,7 @@
 #include "cases.hpp"
 
-#include <cstring>
+#include <algorithm>
+#include <cstddef>
 
 #include "harness/elements.hpp"
 
@@ -40,7 +41,7 @@ Buffer::Buffer(bool on_device, int device, std::size_t bytes) : host_(bytes + 1)
 }
 
 void Buffer::write(const std::vector<std::byte>& bytes) {
-  std::memcpy(host_.data(), bytes.data(), bytes.size());
+  std::copy(bytes.begin(), bytes.end(), host_.begin());
   if (memory_) memory_->upload(host_.data(), host_.size());
 }
 
@@ -119,7 +120,7 @@ Call::Call(Communicator& comm, const Case& made, const Placing& placing)
   const bool out_is_larger = out_bytes_ >= input_.size();
   const std::size_t at = out_bytes_ == input_.size() ? 0 : me * block;
   std::vector<std::byte> all(std::max(out_bytes_, input_.size()));
-  std::memcpy(all.data() + (out_is_larger ? at : 0), input_.data(), input_.size());
+  std::copy(input_.begin(), input_.end(), all.begin() + static_cast<std::ptrdiff_t>(out_is_larger ? at : 0));
   out_at_ = out_is_larger ? 0 : at;
   out_.emplace(placing.in, device_of(comm), all.size());
   out_->write(all);
