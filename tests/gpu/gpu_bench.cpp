@@ -89,10 +89,7 @@ std::string all_reduces(std::size_t bytes, int ranks, const test::Job& job) {
 }
 
 int run(std::size_t bytes) {
-  if (const std::string why = test::gpu::load(); !why.empty()) {
-    fmt::print("SKIP: {}\n", why);
-    return 0;
-  }
+  if (!test::gpu::ready()) return 0;
   fmt::print("# {} bytes, {} devices, {}; median of {}\n", bytes, test::gpu::devices(),
              test::gpu::is_double() ? "a double of the driver: these are no figures of a GPU" : "a GPU", kRounds);
   const auto driver = cuda::Driver::usable();

@@ -10,16 +10,11 @@ namespace {
 using test::Case;
 using test::Job;
 using test::Placing;
+using test::gpu::ready;
 
 constexpr Collective kKinds[] = {Collective::kAllReduce, Collective::kAllGather, Collective::kReduceScatter,
                                  Collective::kBroadcast, Collective::kReduce,    Collective::kGather,
                                  Collective::kScatter,   Collective::kAllToAll};
-
-bool ready() {
-  const std::string why = test::gpu::load();
-  if (!why.empty()) WARN("SKIP: " << why);
-  return why.empty();
-}
 
 /// Every collective with all buffers on devices, one side only, in place, and with ranks that differ.
 std::string everything(Communicator& comm) {

@@ -8,12 +8,8 @@ namespace {
 using test::Case;
 using test::Job;
 using test::Placing;
-
-bool ready() {
-  const std::string why = test::gpu::load();
-  if (!why.empty()) WARN("SKIP: " << why);
-  return why.empty() && test::gpu::is_double();
-}
+using test::gpu::Needs;
+using test::gpu::ready;
 
 /// All ranks end with one error that names `call` and rank 0, where it was injected.
 std::string fails(const char* call, const char* says, int code, bool in_stream) {
@@ -47,23 +43,23 @@ std::string fails(const char* call, const char* says, int code, bool in_stream) 
 }  // namespace
 
 TEST_CASE("A refused copy is an error of the call, with the driver's name of it") {
-  if (!ready()) return;
+  if (!ready(Needs::kDouble)) return;
   CHECK(fails("cuMemcpyDtoHAsync_v2", "cuMemcpyDtoHAsync: CUDA_ERROR_ILLEGAL_ADDRESS (700)", 700, false) == "");
   CHECK(fails("cuMemcpyHtoDAsync_v2", "cuMemcpyHtoDAsync: CUDA_ERROR_ILLEGAL_ADDRESS (700)", 700, false) == "");
 }
 
 TEST_CASE("A refused copy lets the stream go on") {
-  if (!ready()) return;
+  if (!ready(Needs::kDouble)) return;
   CHECK(fails("cuMemcpyDtoHAsync_v2", "cuMemcpyDtoHAsync: CUDA_ERROR_ILLEGAL_ADDRESS (700)", 700, true) == "");
 }
 
 TEST_CASE("A device that fails while it copies is noticed, although nobody tells") {
-  if (!ready()) return;
+  if (!ready(Needs::kDouble)) return;
   CHECK(fails("fault in cuMemcpyDtoHAsync", "cuStreamQuery: CUDA_ERROR_ILLEGAL_ADDRESS (700)", 1, false) == "");
 }
 
 TEST_CASE("Memory that cannot be locked is told in bytes") {
-  if (!ready()) return;
+  if (!ready(Needs::kDouble)) return;
   CHECK(test::first_problem(test::run(Job{}, [](Communicator& comm) -> std::string {
           if (comm.rank() == 0) test::gpu::inject("cuMemHostAlloc", 2, 0);
           test::Call run(comm, Case{Collective::kAllReduce, 100'000}, Placing{comm.rank() == 0, comm.rank() == 0});
@@ -77,7 +73,7 @@ TEST_CASE("Memory that cannot be locked is told in bytes") {
 }
 
 TEST_CASE("Overlapping device buffers of an alltoall are refused unless they are the same") {
-  if (!ready()) return;
+  if (!ready(Needs::kDouble)) return;
   CHECK(test::first_problem(test::run(Job{}, [](Communicator& comm) -> std::string {
           test::gpu::Memory memory(test::device_of(comm), 4096);
           const Status status =
@@ -88,7 +84,7 @@ TEST_CASE("Overlapping device buffers of an alltoall are refused unless they are
 }
 
 TEST_CASE("Messages of device memory are refused, with what to do") {
-  if (!ready()) return;
+  if (!ready(Needs::kDouble)) return;
   CHECK(test::first_problem(test::run(Job{}, [](Communicator& comm) -> std::string {
           test::gpu::Memory memory(test::device_of(comm), 64);
           const Status sent = comm.send(memory.get(), 16, DataType::kInt32, 1 - comm.rank()).wait();
@@ -100,7 +96,7 @@ TEST_CASE("Messages of device memory are refused, with what to do") {
 }
 
 TEST_CASE("An abort lets streams go on, and a stream that comes late finds nothing to do") {
-  if (!ready()) return;
+  if (!ready(Needs::kDouble)) return;
   CHECK(test::first_problem(test::run(Job{}, [](Communicator& comm) -> std::string {
           test::gpu::Stream stream(test::device_of(comm));
           test::Call run(comm, Case{Collective::kAllReduce, 1000}, Placing{});

@@ -55,12 +55,9 @@ class On {
 
 cuda::DevicePointer address(const void* pointer) { return reinterpret_cast<cuda::DevicePointer>(pointer); }
 
-}  // namespace
-
-std::string load() {
+/// Why there is no driver; "" where there is.
+std::string load(bool real) {
   if (g_api.init != nullptr) return "";
-  const char* wanted = std::getenv("LONGSPAN_TEST_GPU");
-  const bool real = wanted != nullptr && *wanted == '1';
   void* library = ::dlopen(real ? "libcuda.so.1" : LONGSPAN_FAKE_CUDA, RTLD_NOW | RTLD_GLOBAL);
   if (library == nullptr) return std::string("no CUDA driver: ") + ::dlerror();
 #define LONGSPAN_TEST_LOAD(member, symbol, arguments) find(library, #symbol, g_api.member);
@@ -77,6 +74,21 @@ std::string load() {
   find(library, "fake_cuda_pinned_bytes", g_api.pinned);
   const cuda::Code code = g_api.init(0);
   return code == cuda::kSuccess ? "" : "cuInit says " + std::to_string(code);
+}
+
+}  // namespace
+
+bool ready(Needs needs) {
+  const char* wanted = std::getenv("LONGSPAN_TEST_GPU");
+  const bool real = wanted != nullptr && *wanted == '1';
+  if (const std::string why = load(real); !why.empty()) {
+    std::fprintf(real ? stdout : stderr, "SKIP: cuda: %s\n", why.c_str());
+    if (!real) std::abort();
+    return false;
+  }
+  if (needs == Needs::kAnyDriver || is_double()) return true;
+  std::printf("SKIP: cuda: a real driver cannot be told to fail, or what it holds\n");
+  return false;
 }
 
 bool is_double() { return g_api.inject != nullptr; }

@@ -8,8 +8,10 @@
 /// CUDA as a program uses it, for tests: the double of the driver, or with LONGSPAN_TEST_GPU=1 the real one.
 namespace longspan::test::gpu {
 
-/// Loads the driver. Why not, where there is none (a real one was asked for); "" else.
-std::string load();
+enum class Needs { kAnyDriver, kDouble };
+/// Whether a test can run here: loads the driver. Where not, prints "SKIP: " with the reason. Only a real driver may be
+/// missing: the double is part of the build, and without it the program ends.
+bool ready(Needs needs = Needs::kAnyDriver);
 /// The driver is the double, which can be told to fail.
 bool is_double();
 int devices();

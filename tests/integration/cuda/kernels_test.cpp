@@ -1,6 +1,8 @@
 // The device kernels give the bits of the host's, for every type and operation, however the buffers are aligned.
 #include "device/cuda/kernels.hpp"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -55,11 +57,7 @@ bool same(DataType type, const std::byte* a, const std::byte* b) {
 /// A driver, a context and the kernels in it.
 struct Device {
   Device() {
-    const std::string why = test::gpu::load();
-    if (!why.empty()) {
-      WARN("SKIP: " << why);
-      return;
-    }
+    if (!test::gpu::ready()) return;
     driver = *cuda::Driver::usable();
     context = std::move(*cuda::PrimaryContext::retain(*driver, 0));
     guard.emplace(*driver, context->get());
@@ -67,7 +65,7 @@ struct Device {
     const auto image = test::gpu::is_double() ? std::span<const std::byte>(anything) : cuda::kernel_image();
     auto loaded = cuda::Kernels::load(*driver, image);
     if (!loaded.ok()) {
-      WARN("SKIP: " << loaded.status().to_string());
+      fmt::print("SKIP: cuda: {}\n", loaded.status().to_string());
       return;
     }
     kernels = std::move(*loaded);

@@ -12,12 +12,7 @@ namespace {
 using test::Case;
 using test::Job;
 using test::Placing;
-
-bool ready() {
-  const std::string why = test::gpu::load();
-  if (!why.empty()) WARN("SKIP: " << why);
-  return why.empty();
-}
+using test::gpu::ready;
 
 constexpr std::size_t kCount = 50'000;
 
@@ -109,7 +104,7 @@ TEST_CASE("Every operation with a factor, and in place, in a stream") {
 }
 
 TEST_CASE("A stream that captures a graph is refused, with what to do") {
-  if (!ready() || !test::gpu::is_double()) return;
+  if (!ready(test::gpu::Needs::kDouble)) return;
   CHECK(test::first_problem(test::run(Job{}, [](Communicator& comm) -> std::string {
           test::gpu::Stream stream(test::device_of(comm));
           test::gpu::set_capturing(stream, true);
