@@ -116,7 +116,8 @@ longspan_status_t with(longspan_comm_t comm, Call&& call) {
 
 /// A send or receive: handed out as `work`, left to the group, or waited for.
 template <class Begin>
-longspan_status_t message(longspan_comm_t comm, longspan_type_t type, longspan_work_t* work, Begin&& begin) {
+longspan_status_t message(longspan_comm_t comm, longspan_type_t type, longspan_stream_t stream, longspan_work_t* work,
+                          Begin&& begin) {
   return with(comm, [&](Communicator& c) {
     if (!valid(type)) return refuse("unknown element type");
     longspan::Work started = begin(c);
@@ -124,6 +125,7 @@ longspan_status_t message(longspan_comm_t comm, longspan_type_t type, longspan_w
       *work = new longspan_work{std::move(started)};
       return LONGSPAN_OK;
     }
+    if (stream != nullptr) return tell(started.status());
     return g_group_depth > 0 ? LONGSPAN_OK : tell(started.wait());
   });
 }
@@ -363,13 +365,13 @@ longspan_status_t longspan_all_to_all_v(const void* in, const size_t* in_counts,
 
 longspan_status_t longspan_send(const void* data, size_t count, longspan_type_t type, int peer, uint32_t tag,
                                 longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
-  return message(comm, type, work,
+  return message(comm, type, stream, work,
                  [&](Communicator& c) { return c.send(data, count, static_cast<DataType>(type), peer, tag, stream); });
 }
 
 longspan_status_t longspan_recv(void* data, size_t count, longspan_type_t type, int peer, uint32_t tag,
                                 longspan_comm_t comm, longspan_stream_t stream, longspan_work_t* work) {
-  return message(comm, type, work,
+  return message(comm, type, stream, work,
                  [&](Communicator& c) { return c.recv(data, count, static_cast<DataType>(type), peer, tag, stream); });
 }
 

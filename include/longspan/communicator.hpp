@@ -24,10 +24,12 @@ class CommunicatorImpl;
 /// Where an operation is ordered. nullptr is the host: it starts at once. A CUstream (cudaStream_t): it starts when
 /// what is before it in the stream is done, and what comes after it there waits for the result; the blocking forms then
 /// return as soon as it has its place in the stream, and a failure is in `Communicator::error` (the stream goes on all
-/// the same). Collectives only; a stream that captures a graph is refused. CUDA's default stream is cudaStreamLegacy or
-/// cudaStreamPerThread here, never nullptr.
+/// the same). A stream that captures a graph is refused. CUDA's default stream is cudaStreamLegacy or
+/// cudaStreamPerThread here, never nullptr. Sends and receives that wait for each other belong into a CallGroup: one
+/// after the other in a stream, the second would not begin before the first is done. A receive from any source takes
+/// its place among the receives when its stream has come to it.
 ///
-/// Buffers of collectives may be device memory (CUDA), each side of each rank as it likes, with or without a stream.
+/// Buffers may be device memory (CUDA), each side of each rank as it likes, with or without a stream.
 using Stream = void*;
 
 /// Any rank may be the sender.
@@ -190,7 +192,7 @@ class LONGSPAN_API Communicator {
 };
 
 /// Calls made by this thread between construction and `end` start together: any order of sends and receives among them
-/// is safe.
+/// is safe. Those in a stream get their place there at `end`, which waits for the others only.
 ///
 ///     longspan::CallGroup group;
 ///     comm.send(a, n, type, right);

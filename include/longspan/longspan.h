@@ -24,9 +24,10 @@ extern "C" {
 
 typedef struct longspan_comm* longspan_comm_t;
 typedef struct longspan_work* longspan_work_t;
-/* Where an operation is ordered; NULL is the host. Collectives also take a CUstream (cudaStream_t): begun when the
- * stream comes to them, and the stream waits for their result; calls without a work return at once then. Buffers of
- * collectives may be CUDA device memory. The default stream is cudaStreamLegacy or cudaStreamPerThread, never NULL. */
+/* Where an operation is ordered; NULL is the host. A CUstream (cudaStream_t): begun when the stream comes to it, and
+ * the stream waits for its result; calls without a work return at once then. Sends and receives of a group begin
+ * together. Buffers may be CUDA device memory. The default stream is cudaStreamLegacy or cudaStreamPerThread, never
+ * NULL. */
 typedef void* longspan_stream_t;
 
 typedef enum {

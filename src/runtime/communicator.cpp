@@ -13,6 +13,8 @@ namespace {
 // Calls between CallGroup() and end() of this thread: their blocking forms return at once and end() waits.
 thread_local int g_group_depth = 0;
 thread_local std::vector<Work> g_group_works;
+// Those that a stream waits for instead of the host.
+thread_local std::vector<std::shared_ptr<runtime::WorkState>> g_group_in_streams;
 
 Status settle(Work work) {
   if (g_group_depth == 0) return work.wait();
@@ -215,16 +217,26 @@ Status Communicator::all_to_all_v(const void* in, std::span<const std::size_t> i
   return run(call);
 }
 
-Work Communicator::send(const void* data, std::size_t count, DataType type, int peer, std::uint32_t tag, Stream) {
-  Work work(impl_->start_send(data, count, type, peer, tag));
-  if (g_group_depth > 0) g_group_works.push_back(work);
+namespace {
+
+Work message(runtime::CommunicatorImpl& comm, runtime::CommunicatorImpl::Message message) {
+  message.grouped = g_group_depth > 0;
+  auto state = comm.start_message(message);
+  if (message.grouped && message.stream != nullptr) g_group_in_streams.push_back(state);
+  Work work(std::move(state));
+  if (message.grouped && message.stream == nullptr) g_group_works.push_back(work);
   return work;
 }
 
-Work Communicator::recv(void* data, std::size_t count, DataType type, int peer, std::uint32_t tag, Stream) {
-  Work work(impl_->start_recv(data, count, type, peer, tag));
-  if (g_group_depth > 0) g_group_works.push_back(work);
-  return work;
+}  // namespace
+
+Work Communicator::send(const void* data, std::size_t count, DataType type, int peer, std::uint32_t tag,
+                        Stream stream) {
+  return message(*impl_, {false, const_cast<void*>(data), count, type, peer, tag, stream});
+}
+
+Work Communicator::recv(void* data, std::size_t count, DataType type, int peer, std::uint32_t tag, Stream stream) {
+  return message(*impl_, {true, data, count, type, peer, tag, stream});
 }
 
 void Communicator::abort(const std::string& reason) { impl_->abort(reason); }
@@ -255,6 +267,7 @@ Status CallGroup::end() {
   if (ended_) return {};
   ended_ = true;
   if (--g_group_depth > 0) return {};
+  if (!g_group_in_streams.empty()) runtime::CommunicatorImpl::enter_streams(std::exchange(g_group_in_streams, {}));
   const std::vector<Work> works = std::exchange(g_group_works, {});
   Status first;
   for (Work work : works) {

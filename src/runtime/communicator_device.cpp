@@ -1,6 +1,8 @@
 // Calls with device memory, and calls that are ordered in a stream.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "executor/reduce/reduce.hpp"
 #include "runtime/communicator_impl.hpp"
 #include "runtime/device_desk.hpp"
@@ -17,7 +19,7 @@ Status CommunicatorImpl::find_devices(WorkState& work) {
   if (!on_device(work.in_place) && !on_device(work.out_place)) return {};
   LONGSPAN_TRY(refuse_overlap(work));
   const auto named = [&](const Status& status) {
-    return status.with_context(fmt::format("{}: a buffer is device memory", name_of(work.call.kind)));
+    return status.with_context(fmt::format("{}: a buffer is device memory", operation_of(work)));
   };
   const auto desk = domain_->devices();
   if (!desk.ok()) return named(desk.status());
@@ -60,38 +62,72 @@ Status CommunicatorImpl::run_alone_on_device(WorkState& work, std::byte* out, co
   return copier.copy(out, block.data(), bytes);
 }
 
-void CommunicatorImpl::start_in_stream(const std::shared_ptr<WorkState>& work) {
+void CommunicatorImpl::start_in_stream(const std::shared_ptr<WorkState>& work, bool grouped) {
   Domain::Lock lock = domain_->lock();
   set_deadline(*work, work->call.timeout);
   const auto desk = domain_->devices();
-  if (!desk.ok()) {
-    work->seq = next_seq_++;
-    return finish(*work, desk.status().with_context(fmt::format("{} in a stream", name_of(work->call.kind))));
-  }
+  const auto refused = [&](const Status& status) {
+    if (!work->point_to_point) work->seq = next_seq_++;
+    finish(*work, status.with_context(fmt::format("{} in a stream", operation_of(*work))));
+  };
+  if (!desk.ok()) return refused(desk.status());
   lock.unlock();
   const auto order = (*desk)->gate().lock();
   lock = domain_->lock();
-  auto ticket = (*desk)->gate().next(work->call.stream);
-  if (!ticket.ok()) {
-    work->seq = next_seq_++;
-    return finish(*work, ticket.status().with_context(fmt::format("{} in a stream", name_of(work->call.kind))));
-  }
+  if (const Status status = (*desk)->gate().accepts(work->call.stream); !status.ok()) return refused(status);
   domain_->trail_begins();  // nobody need wait for it
   work->in_stream = true;
-  work->ticket = *ticket;
   launch(lock, work);
-  if (work->done.load(std::memory_order_relaxed)) return domain_->run_deferred();
-  work->entry_in_stream = (*desk)->expect(work);
-  // From here without the Domain's lock: a full stream lets nobody in until the device has gone on, and that it may
-  // wait for a call that the Domain must drive.
+  domain_->run_deferred();
   lock.unlock();
-  const Status entered = (*desk)->gate().enter(work->call.stream, *ticket,
-                                               device::Token{nullptr, nullptr, nullptr, work->entry_in_stream});
+  if (!grouped) enter_stream(std::span(&work, 1));
+}
+
+void CommunicatorImpl::enter_streams(std::span<const std::shared_ptr<WorkState>> works) {
+  std::vector<std::shared_ptr<WorkState>> left(works.begin(), works.end());
+  std::erase_if(left, [](const auto& each) { return each->done.load(std::memory_order_acquire); });
+  while (!left.empty()) {
+    const std::shared_ptr<WorkState> first = left.front();
+    CommunicatorImpl& comm = *first->comm;
+    const auto others = std::stable_partition(left.begin(), left.end(), [&](const auto& each) {
+      return each->call.stream == first->call.stream && each->comm->domain_ == comm.domain_;
+    });
+    const auto order = comm.domain_->devices_made()->gate().lock();
+    comm.enter_stream(std::span(left.begin(), others));
+    left.erase(left.begin(), others);
+  }
+}
+
+/// From where it says so without the Domain's lock: a full stream lets nobody in until the device has gone on, and that
+/// it may wait for a call that the Domain must drive.
+void CommunicatorImpl::enter_stream(std::span<const std::shared_ptr<WorkState>> works) {
+  void* const stream = works.front()->call.stream;
+  const auto place = std::make_shared<StreamPlace>();
+  std::vector<std::uint64_t> entries;
+  Domain::Lock lock = domain_->lock();
+  DeviceDesk& desk = *domain_->devices_made();
+  auto ticket = desk.gate().next(stream);
+  Status status = ticket.ok() ? Status() : ticket.status();
+  if (ticket.ok()) place->ticket = *ticket;
+  for (const auto& work : works) {
+    if (work->done.load(std::memory_order_relaxed)) continue;
+    ++place->left;
+    work->place = place;
+    entries.push_back(work->entry_in_stream = desk.expect(work));
+  }
+  if (entries.empty()) return;
+  lock.unlock();
+  for (const std::uint64_t entry : entries) {
+    if (status.ok()) status = desk.gate().tell(stream, device::Token{nullptr, nullptr, nullptr, entry});
+  }
+  if (status.ok()) status = desk.gate().wait(stream, place->ticket);
   lock = domain_->lock();
-  if (!entered.ok()) {
-    const Status status = entered.with_context(fmt::format("{} #{} in a stream", name_of(work->call.kind), work->seq));
-    finish(*work, status);
-    report(status, rank());
+  for (const auto& work : works) {
+    if (status.ok() || work->done.load(std::memory_order_relaxed)) continue;
+    CommunicatorImpl& comm = *work->comm;
+    const Status failed = status.with_context(fmt::format("{} in a stream", comm.describe_operation(*work)));
+    comm.finish(*work, failed);
+    comm.report(failed, comm.rank());
   }
   domain_->work_started(lock);
   domain_->run_deferred();
@@ -100,12 +136,17 @@ void CommunicatorImpl::start_in_stream(const std::shared_ptr<WorkState>& work) {
 void CommunicatorImpl::on_stream(WorkState& work) {
   if (work.done.load(std::memory_order_relaxed)) return;
   work.entry_in_stream = 0;
+  if (work.point_to_point) {
+    if (const Status status = point_to_point_.begin(work); !status.ok()) message_failed(work, status);
+    return;
+  }
   Status status = size() == 1 ? run_alone(work) : run_prepared(work, work.waiting_call);
   if (!status.ok()) return report(status, rank());
   if (size() > 1) settle(work);
 }
 
 void CommunicatorImpl::on_copied(const device::Token& token) {
+  if (StagedMessage::owns(token)) return StagedMessage::of(token)->copied(token);
   executor::Execution* const execution = executor::Execution::of(token);
   auto& work = *static_cast<WorkState*>(execution->owner);
   execution->copied(token);
@@ -114,18 +155,9 @@ void CommunicatorImpl::on_copied(const device::Token& token) {
 
 void CommunicatorImpl::on_device_failure(const Status& status) {
   for (const auto& work : active_) {
-    if (work->execution == nullptr || !work->execution->copies()) continue;
-    return report(status.with_context(fmt::format("{} #{} on {}", name_of(work->call.kind), work->seq,
-                                                  members_.cluster.describe(rank()))),
-                  rank());
+    const bool collective = work->execution != nullptr && work->execution->copies();
+    if (collective || (work->staged != nullptr && work->staged->copies())) return message_failed(*work, status);
   }
-}
-
-Status CommunicatorImpl::refuse_device(const void* data, const char* operation) {
-  if (!on_device(device::place_of(data))) return {};
-  return {StatusCode::kUnsupported,
-          fmt::format("{}: the buffer is device memory, which so far only collectives take; copy it to the host",
-                      operation)};
 }
 
 /// It no longer waits for its stream, and its stream no longer for it.
@@ -133,9 +165,10 @@ void CommunicatorImpl::leave_stream(WorkState& work) {
   if (!work.in_stream) return;
   work.in_stream = false;
   domain_->trail_ends();
-  device::cuda::StreamGate::open_for(work.ticket);
-  if (work.entry_in_stream == 0) return;
-  if (const auto desk = domain_->devices(); desk.ok()) (*desk)->forget(work.entry_in_stream);
+  if (work.place != nullptr && --work.place->left == 0) {
+    device::cuda::StreamGate::open_for(work.place->ticket);
+  }
+  if (work.entry_in_stream != 0) domain_->devices_made()->forget(work.entry_in_stream);
 }
 
 }  // namespace longspan::runtime

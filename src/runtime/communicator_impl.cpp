@@ -119,7 +119,7 @@ std::shared_ptr<WorkState> CommunicatorImpl::start(const CollectiveCall& call, b
   work->in_place = device::place_of(call.in);
   work->out_place = device::place_of(call.out);
   if (call.stream != nullptr) {
-    start_in_stream(work);
+    start_in_stream(work, false);
     return work;
   }
   Domain::Lock lock = domain_->lock();
@@ -133,6 +133,7 @@ std::shared_ptr<WorkState> CommunicatorImpl::start(const CollectiveCall& call, b
 }
 
 void CommunicatorImpl::launch(Domain::Lock& lock, const std::shared_ptr<WorkState>& work) {
+  if (work->point_to_point) return launch_message(work);
   const CollectiveCall& call = work->call;
   Status status = follow_epoch(lock, work->deadline);
   work->seq = next_seq_++;
@@ -442,59 +443,6 @@ Status CommunicatorImpl::connect(PlanEntry& entry, TimePoint deadline) {
   return {};
 }
 
-std::shared_ptr<WorkState> CommunicatorImpl::start_send(const void* data, std::size_t count, DataType type, int peer,
-                                                        std::uint32_t tag) {
-  auto work = std::make_shared<WorkState>();
-  work->comm = shared_from_this();
-  work->point_to_point = true;
-  work->data = static_cast<std::byte*>(const_cast<void*>(data));
-  work->element_size = size_of(type);
-  work->bytes = count * work->element_size;
-  work->peer = peer;
-  work->tag = tag;
-  if (refuse_child(*work)) return work;
-  Domain::Lock lock = domain_->lock();
-  set_deadline(*work, {});
-  Status status = error_;
-  if (status.ok()) status = refuse_device(data, "send");
-  if (status.ok() && (peer < 0 || peer >= size() || peer == rank())) {
-    status = Status(StatusCode::kInvalidArgument,
-                    fmt::format("send: peer {} must be another rank of 0 to {}", peer, size() - 1));
-  }
-  active_.push_back(work);
-  if (status.ok()) status = point_to_point_.send(*work);
-  if (!status.ok()) finish(*work, status);
-  else domain_->work_started(lock);
-  return work;
-}
-
-std::shared_ptr<WorkState> CommunicatorImpl::start_recv(void* data, std::size_t count, DataType type, int peer,
-                                                        std::uint32_t tag) {
-  auto work = std::make_shared<WorkState>();
-  work->comm = shared_from_this();
-  work->point_to_point = true;
-  work->receives = true;
-  work->data = static_cast<std::byte*>(data);
-  work->element_size = size_of(type);
-  work->bytes = count * work->element_size;
-  work->peer = peer;
-  work->tag = tag;
-  if (refuse_child(*work)) return work;
-  Domain::Lock lock = domain_->lock();
-  set_deadline(*work, {});
-  Status status = error_;
-  if (status.ok()) status = refuse_device(data, "recv");
-  if (status.ok() && peer != kAnySource && (peer < 0 || peer >= size() || peer == rank())) {
-    status = Status(StatusCode::kInvalidArgument,
-                    fmt::format("recv: peer {} must be another rank of 0 to {}, or kAnySource", peer, size() - 1));
-  }
-  active_.push_back(work);
-  if (status.ok()) status = point_to_point_.recv(*work);
-  if (!status.ok()) finish(*work, status);
-  else domain_->work_started(lock);
-  return work;
-}
-
 Status CommunicatorImpl::wait(WorkState& work, TimePoint deadline) {
   if (work.done.load(std::memory_order_acquire)) return work.status;
   Domain::Lock lock = domain_->lock();
@@ -582,6 +530,8 @@ void CommunicatorImpl::finish(WorkState& work, Status status) {
     if (status.ok()) work.entry->idle.push_back(std::move(work.execution));
     else work.execution.reset();
   }
+  if (work.point_to_point) point_to_point_.drop(work);
+  if (work.staged != nullptr) work.staged->end();
   if (!work.leased.empty()) domain_->leases()->end(work.leased);
   work.own_input = {};
   if (!answered) return answer(work, std::move(status));

@@ -98,9 +98,21 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   void warm_up();
   /// Starts; `blocking` when the caller will drive it itself.
   std::shared_ptr<WorkState> start(const CollectiveCall& call, bool blocking);
-  std::shared_ptr<WorkState> start_send(const void* data, std::size_t count, DataType type, int peer,
-                                        std::uint32_t tag);
-  std::shared_ptr<WorkState> start_recv(void* data, std::size_t count, DataType type, int peer, std::uint32_t tag);
+  /// A send or a receive as it is asked for.
+  struct Message {
+    bool receives = false;
+    void* data = nullptr;
+    std::size_t count = 0;
+    DataType type = DataType::kUint8;
+    int peer = kAnySource;
+    std::uint32_t tag = 0;
+    Stream stream = nullptr;
+    bool grouped = false;  ///< gets its place in the stream by enter_streams
+  };
+  std::shared_ptr<WorkState> start_message(const Message& message);
+  /// Puts the works of a group into their streams: those of one stream begin together when it has come to them, and it
+  /// goes on when all are done.
+  static void enter_streams(std::span<const std::shared_ptr<WorkState>> works);
   Status wait(WorkState& work, TimePoint deadline);
   bool test(WorkState& work);
   void set_timeout(std::chrono::nanoseconds timeout);
@@ -146,6 +158,11 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   /// What this rank knows of collective `report.seq`, for the root cause.
   void fill(bootstrap::WaitReport& report) const;
   std::string describe_call(const WorkState& work) const;
+  std::string describe(int rank) const { return members_.cluster.describe(rank); }
+  /// "allreduce #5", "send to rank 1 (tag 0)".
+  std::string describe_operation(const WorkState& work) const;
+  /// Its buffer could not be moved, or what came makes no sense.
+  void message_failed(const WorkState& work, const Status& status);
 
  private:
   friend class PointToPoint;
@@ -171,9 +188,13 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   const Prepared* known(const CollectiveCall& call);
   /// Checks and begins it; leaves a failure in it.
   void launch(Domain::Lock& lock, const std::shared_ptr<WorkState>& work);
-  void start_in_stream(const std::shared_ptr<WorkState>& work);
+  void launch_message(const std::shared_ptr<WorkState>& work);
+  /// "allreduce", "send".
+  std::string operation_of(const WorkState& work) const;
+  void start_in_stream(const std::shared_ptr<WorkState>& work, bool grouped);
+  /// Works of this Domain, all in one stream. With the gate's lock held.
+  void enter_stream(std::span<const std::shared_ptr<WorkState>> works);
   void leave_stream(WorkState& work);
-  static Status refuse_device(const void* data, const char* operation);
   Status find_devices(WorkState& work);
   Status refuse_overlap(const WorkState& work) const;
   /// Starts what `begin` has prepared.

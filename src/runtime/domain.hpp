@@ -114,6 +114,8 @@ class Domain {
   LeaseDesk* leases() noexcept { return leases_.get(); }
   /// Made at the first call that has device memory or a stream.
   Result<DeviceDesk*> devices();
+  /// nullptr: not made yet.
+  DeviceDesk* devices_made() const noexcept { return devices_.get(); }
   void forget(std::uint64_t comm);
   void wake_waiters() { waiters_.notify_all(); }
   /// Work goes on although nobody waits for it any more, until as many have ended: the background thread sees to it

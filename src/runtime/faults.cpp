@@ -36,10 +36,14 @@ void CommunicatorImpl::on_completion(spi::Completion& completion) {
   const auto raw = reinterpret_cast<std::uintptr_t>(completion.context);
   if (raw == 0) return;
   if ((raw & 1U) != 0) {
-    auto& work = *reinterpret_cast<WorkState*>(raw & ~std::uintptr_t{1});
+    const bool staged = StagedMessage::owns(completion.context);
+    auto& work = staged ? StagedMessage::of(completion.context)->work()
+                        : *reinterpret_cast<WorkState*>(raw & ~std::uintptr_t{1});
     if (work.done.load(std::memory_order_relaxed)) return;
     CommunicatorImpl& comm = *work.comm;
-    if (completion.status.ok()) return comm.point_to_point_.completed(work, completion);
+    if (completion.status.ok()) {
+      return staged ? StagedMessage::completed(completion) : comm.point_to_point_.completed(work, completion);
+    }
     if (completion.status.code() == StatusCode::kMismatch) {  // too long for its buffer: the pair's affair alone
       return comm.finish(work, Status(StatusCode::kInvalidArgument, std::string(completion.status.message())));
     }
@@ -129,16 +133,14 @@ void CommunicatorImpl::check_deadlines(TimePoint now) {
     const auto seconds = std::chrono::duration<double>(work->timeout).count();
     std::string text;
     int blamed = -1;
-    if (work->point_to_point) {
-      blamed = work->peer;
-      text = fmt::format("{} {} {} (tag {}) did not finish within {} s", work->receives ? "receive" : "send",
-                         work->receives ? "from" : "to",
-                         work->peer < 0 ? "any rank" : members_.cluster.describe(work->peer), work->tag, seconds);
-    } else if (work->entry_in_stream != 0) {
+    if (work->entry_in_stream != 0) {
       blamed = rank();
       text = fmt::format(
-          "{} #{}: its stream did not come to it within {} s on {}; what is before it in the stream still runs",
-          name_of(work->call.kind), work->seq, seconds, members_.cluster.describe(rank()));
+          "{}: its stream did not come to it within {} s on {}; what is before it in the stream still runs",
+          describe_operation(*work), seconds, describe(rank()));
+    } else if (work->point_to_point) {
+      blamed = work->peer;
+      text = fmt::format("{} did not finish within {} s", describe_operation(*work), seconds);
     } else {
       const auto waiting = work->execution->waiting_for();
       std::string peers;

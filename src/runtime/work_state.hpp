@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/clock.hpp"
@@ -14,11 +15,18 @@
 #include "longspan/communicator.hpp"
 #include "longspan/status.hpp"
 #include "runtime/lease_desk.hpp"
+#include "runtime/staged_message.hpp"
 
 namespace longspan::runtime {
 
 class CommunicatorImpl;
 struct PlanEntry;
+
+/// The wait that stands in a stream for works that were put there together.
+struct StreamPlace {
+  device::cuda::StreamGate::Ticket ticket;
+  std::size_t left = 0;  // works that are not done
+};
 
 /// One started operation. Everything but `done` is guarded by the Domain's lock until done is set; then it is constant.
 struct WorkState {
@@ -45,7 +53,7 @@ struct WorkState {
   // A call that has its place in a stream.
   bool in_stream = false;
   std::uint64_t entry_in_stream = 0;  // until the stream has come to it
-  device::cuda::StreamGate::Ticket ticket;
+  std::shared_ptr<StreamPlace> place;  // shared with the works of its group; nullptr: not in the stream yet
   executor::Call waiting_call;
 
   std::vector<LeasedFlow> leased;  // rates of WAN links, given back when it is finished
@@ -59,6 +67,10 @@ struct WorkState {
   int peer = kAnySource;
   std::uint32_t tag = 0;
   std::uint32_t message = 0;  // number of the message among those of (source, destination, tag)
+  bool claimed = false;       // a receive: peer and message are known
+  bool posts_when_announced = false;
+  std::optional<std::size_t> announced;   // bytes of its message, which came before its receive was posted
+  std::unique_ptr<StagedMessage> staged;  // where it is not one piece of host memory
 };
 
 }  // namespace longspan::runtime

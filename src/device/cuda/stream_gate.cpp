@@ -35,15 +35,18 @@ Result<std::uint32_t*> StreamGate::new_word(Context context) {
   return std::exchange(page_, page_ + kLine);
 }
 
+Status StreamGate::accepts(void* stream) const {
+  int capturing = kCaptureNone;
+  LONGSPAN_TRY(
+      driver_.check(driver_.stream_capturing(static_cast<Stream>(stream), &capturing), "cuStreamIsCapturing"));
+  if (capturing == kCaptureNone) return {};
+  return {StatusCode::kUnsupported,
+          "the stream captures a CUDA graph, and calls cannot be captured: every replay would need a call on every "
+          "rank; call it outside the graph"};
+}
+
 Result<StreamGate::Ticket> StreamGate::next(void* stream) {
   const auto handle = static_cast<Stream>(stream);
-  int capturing = kCaptureNone;
-  LONGSPAN_TRY(driver_.check(driver_.stream_capturing(handle, &capturing), "cuStreamIsCapturing"));
-  if (capturing != kCaptureNone) {
-    return Status(StatusCode::kUnsupported,
-                  "the stream captures a CUDA graph, and a collective cannot be captured: every replay "
-                  "would need a call on every rank; call it outside the graph");
-  }
   Context context = nullptr;
   LONGSPAN_TRY(driver_.check(driver_.stream_context(handle, &context), "cuStreamGetCtx"));
   const std::thread::id thread = stream == kStreamPerThread ? std::this_thread::get_id() : std::thread::id();
@@ -55,13 +58,21 @@ Result<StreamGate::Ticket> StreamGate::next(void* stream) {
   return last;
 }
 
-Status StreamGate::enter(void* stream, const Ticket& ticket, const Token& token) {
+Status StreamGate::tell(void* stream, const Token& token) {
   const auto handle = static_cast<Stream>(stream);
   Context context = nullptr;
   LONGSPAN_TRY(driver_.check(driver_.stream_context(handle, &context), "cuStreamGetCtx"));
   const ContextGuard guard(driver_, context);
   LONGSPAN_TRY(driver_.check(guard.code(), "cuCtxPushCurrent"));
-  LONGSPAN_TRY(mailbox_->tell(driver_, handle, token));
+  return mailbox_->tell(driver_, handle, token);
+}
+
+Status StreamGate::wait(void* stream, const Ticket& ticket) {
+  const auto handle = static_cast<Stream>(stream);
+  Context context = nullptr;
+  LONGSPAN_TRY(driver_.check(driver_.stream_context(handle, &context), "cuStreamGetCtx"));
+  const ContextGuard guard(driver_, context);
+  LONGSPAN_TRY(driver_.check(guard.code(), "cuCtxPushCurrent"));
   // Memory of cuMemHostAlloc has one address for host and devices (unified addressing: every 64-bit platform). The
   // comparison is of the difference as a signed number, so the values may wrap.
   const auto word = reinterpret_cast<DevicePointer>(ticket.word);

@@ -32,10 +32,14 @@ class StreamGate {
   /// Held from the choice of a ticket until it is in the stream, so that both have one order. Never with the Domain's
   /// lock waited for by whoever drives: putting work into a full stream blocks until the device has taken some of it.
   std::unique_lock<std::mutex> lock() { return std::unique_lock(mutex_); }
-  /// With the lock held: the next of `stream`; kUnsupported for one that captures a graph.
+  /// kUnsupported for a stream that captures a graph.
+  Status accepts(void* stream) const;
+  /// With the lock held: the next of `stream`.
   Result<Ticket> next(void* stream);
-  /// With the lock held: puts it into the stream; the mailbox gets `token` when the stream has come to it.
-  Status enter(void* stream, const Ticket& ticket, const Token& token);
+  /// With the lock held: puts into the stream that the mailbox gets `token` when it has come to it ...
+  Status tell(void* stream, const Token& token);
+  /// ... and that it waits there until `open_for`.
+  Status wait(void* stream, const Ticket& ticket);
   /// The stream may go on. From any thread.
   static void open_for(const Ticket& ticket) noexcept;
 
