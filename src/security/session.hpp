@@ -62,6 +62,9 @@ class Session {
   virtual Moved read(std::span<const iovec> vectors) = 0;
   /// Decrypted bytes wait for read(), of which the socket says nothing.
   virtual bool buffered() const noexcept = 0;
+  /// The kernel encrypts what is written (kTLS). It may hold what was written and is not in the socket's queue yet, so
+  /// that an end of stream (shutdown) would overtake it.
+  virtual bool kernel_encrypts() const noexcept = 0;
 };
 
 /// Holds the job's key and opens sessions with it. Shared by all that make connections; its sessions keep it alive.
@@ -70,6 +73,9 @@ class Guard {
   /// How much one session encrypts before it takes new keys. AES-GCM bears 2^24.5 records (RFC 8446, 5.5), which is 380
   /// GB of full ones; ours are not always full.
   static constexpr std::uint64_t kRekeyAfter = std::uint64_t{1} << 34;
+  /// Kernels before 6.14 take no new keys. A session whose records the kernel encrypts ends with EKEYEXPIRED after as
+  /// many records as this fraction of its bytes: 2^24, near what AES-GCM bears. Who needs more dials again.
+  static constexpr std::uint64_t kBytesPerRecordAtLeast = 1024;
 
   /// nullptr for an empty secret: there is no key and connections are open. kUnsupported: built without TLS.
   static Result<std::shared_ptr<const Guard>> open(std::string_view secret, std::uint64_t rekey_after = kRekeyAfter);

@@ -2,11 +2,16 @@
 
 #include <openssl/bio.h>
 #include <openssl/err.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
+
+#include "base/log.hpp"
 
 namespace longspan::security {
 namespace {
@@ -15,6 +20,13 @@ namespace {
 constexpr std::size_t kRecord = 16384;
 /// BIO_FLAGS_KTLS_TX_CTRL_MSG, which OpenSSL's headers do not show: the kernel encrypts, and this is no payload.
 constexpr int kKernelControlMessage = 0x1000;
+/// BIO_CTRL_SET_KTLS_SEND, as hidden.
+constexpr int kGiveKeysToKernel = 72;
+
+/// A fact about the kernel, so the process's: asking again for every connection would make it look for a module each
+/// time.
+std::atomic<bool> kernel_lacks_tls{false};
+std::atomic<bool> told_of_kernel_tls{false};
 
 int session_index() {
   static const int index = BIO_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
@@ -31,7 +43,10 @@ const BIO_METHOD* socket_method() {
     BIO_meth_set_read(made, [](BIO* bio, char* to, int bytes) { return session_of(bio).bio_read(bio, to, bytes); });
     BIO_meth_set_write(
         made, [](BIO* bio, const char* from, int bytes) { return session_of(bio).bio_write(bio, from, bytes); });
-    BIO_meth_set_ctrl(made, BIO_meth_get_ctrl(base));
+    BIO_meth_set_ctrl(made, [](BIO* bio, int command, long number, void* with) -> long {
+      if (command == kGiveKeysToKernel && !session_of(bio).may_use_kernel(number != 0)) return 0;
+      return BIO_meth_get_ctrl(BIO_s_socket())(bio, command, number, with);
+    });
     BIO_meth_set_create(made, BIO_meth_get_create(base));
     BIO_meth_set_destroy(made, BIO_meth_get_destroy(base));
     return made;  // lives as long as the process
@@ -42,7 +57,13 @@ const BIO_METHOD* socket_method() {
 }  // namespace
 
 TlsSession::TlsSession(SSL_CTX* context, int fd, Role role, const Psk& psk, std::uint64_t rekey_after)
-    : ssl_(SSL_new(context)), fd_(fd), role_(role), psk_(psk), rekey_after_(rekey_after), until_rekey_(rekey_after) {
+    : ssl_(SSL_new(context)),
+      fd_(fd),
+      role_(role),
+      psk_(psk),
+      rekey_after_(rekey_after),
+      until_rekey_(rekey_after),
+      records_left_(rekey_after / Guard::kBytesPerRecordAtLeast) {
   BIO* bio = BIO_new(socket_method());
   if (ssl_ == nullptr || bio == nullptr) {  // out of memory: the handshake fails
     BIO_free(bio);
@@ -138,6 +159,19 @@ int TlsSession::bio_write(BIO* bio, const char* from, int bytes) {
   }
 }
 
+/// Only sending: one who sends without the help of a kernel renews its keys, and a kernel that receives could not
+/// follow. And only what is plenty: other connections must not end when a key has served its time.
+bool TlsSession::may_use_kernel(bool to_send) const {
+  if (!to_send || !introduction_ || introduction_->purpose != "data" || kernel_lacks_tls) return false;
+  constexpr std::string_view kName = "tls";
+  // Not every OpenSSL does this by itself.
+  if (::setsockopt(fd_, IPPROTO_TCP, TCP_ULP, kName.data(), kName.size()) == 0 || errno == EEXIST) return true;
+  if (errno == ENOENT && !kernel_lacks_tls.exchange(true)) {
+    log::info("security: this kernel has no TLS (modprobe tls); the library encrypts by itself");
+  }
+  return false;
+}
+
 // ---- the handshake ----
 
 Session::Progress TlsSession::fail(Failure failure) {
@@ -165,6 +199,10 @@ Session::Progress TlsSession::handshake() {
     // Both must hold the key: a server that only showed a certificate, or a client without the key, proves nothing.
     if (SSL_session_reused(ssl_.get()) != 1 || !introduction_) return fail(Failure::kStranger);
     done_ = true;
+    kernel_encrypts_ = BIO_get_ktls_send(SSL_get_wbio(ssl_.get()));
+    if (kernel_encrypts_ && !told_of_kernel_tls.exchange(true)) {
+      log::info("security: the kernel encrypts what connections for data send (kTLS)");
+    }
     return Progress::kDone;
   }
   const int error = SSL_get_error(ssl_.get(), returned);
@@ -190,11 +228,33 @@ Moved TlsSession::moved(int returned) {
 
 void TlsSession::renew_keys() {
   until_rekey_ = rekey_after_;
-  if (BIO_get_ktls_send(SSL_get_wbio(ssl_.get()))) return;  // kernels before 6.14 cannot
   SSL_key_update(ssl_.get(), SSL_KEY_UPDATE_NOT_REQUESTED);
 }
 
+/// Past OpenSSL, which would keep a pointer to a buffer that may have moved when the socket takes more.
+Moved TlsSession::write_by_kernel(std::span<const iovec> vectors) {
+  if (records_left_ == 0) {
+    ::shutdown(fd_, SHUT_RDWR);  // so that reading, too, comes to an end, behind what is there already
+    return {MoveResult::kFailed, 0, EKEYEXPIRED};
+  }
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(vectors.data());
+  message.msg_iovlen = vectors.size();
+  while (true) {
+    const ssize_t put = ::sendmsg(fd_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (put >= 0) {
+      const auto bytes = static_cast<std::size_t>(put);
+      records_left_ -= std::min<std::uint64_t>(records_left_, bytes / kRecord + 1);
+      return {MoveResult::kDone, bytes, 0};
+    }
+    if (errno == EINTR) continue;
+    const bool blocked = errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS;
+    return {blocked ? MoveResult::kBlocked : MoveResult::kFailed, 0, errno};
+  }
+}
+
 Moved TlsSession::write(std::span<const iovec> vectors) {
+  if (kernel_encrypts_) return write_by_kernel(vectors);
   std::array<std::byte, kRecord> record;
   std::size_t total = 0;
   std::size_t skip = 0;  // of vectors[0]

@@ -37,6 +37,7 @@ class TlsSession final : public Session {
   Moved write(std::span<const iovec> vectors) override;
   Moved read(std::span<const iovec> vectors) override;
   bool buffered() const noexcept override { return ssl_ != nullptr && SSL_pending(ssl_.get()) > 0; }
+  bool kernel_encrypts() const noexcept override { return kernel_encrypts_; }
 
   // For OpenSSL's callbacks.
   static TlsSession& of(SSL* ssl) { return *static_cast<TlsSession*>(SSL_get_app_data(ssl)); }
@@ -44,6 +45,8 @@ class TlsSession final : public Session {
   SSL_SESSION* found(const unsigned char* identity, std::size_t length);
   int bio_read(BIO* bio, char* to, int bytes);
   int bio_write(BIO* bio, const char* from, int bytes);
+  /// Before OpenSSL hands the keys of one direction to the kernel. False: it shall not.
+  bool may_use_kernel(bool to_send) const;
 
  private:
   struct Free {
@@ -57,6 +60,7 @@ class TlsSession final : public Session {
   Failure explain(int error) const;
   Moved moved(int returned);
   void renew_keys();
+  Moved write_by_kernel(std::span<const iovec> vectors);
 
   std::unique_ptr<SSL, Free> ssl_;
   int fd_;
@@ -69,9 +73,11 @@ class TlsSession final : public Session {
   bool mute_ = false;
   bool looked_ = false;        // at the first bytes that came
   bool write_blocked_ = false; // a record is half written
+  bool kernel_encrypts_ = false;
   int errno_ = 0;              // of the last system call that failed
   std::uint64_t rekey_after_;
-  std::uint64_t until_rekey_;
+  std::uint64_t until_rekey_;   // bytes
+  std::uint64_t records_left_;  // for the kernel
 };
 
 }  // namespace longspan::security

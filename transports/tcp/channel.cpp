@@ -99,6 +99,7 @@ spi::ChannelStats TcpChannel::stats() const {
   stats.warming = gets_warm();
   for (const auto& lane : lanes_) {
     if (!lane->up()) continue;
+    if (lane->kernel_encrypts()) ++stats.kernel_encrypted;
     const LaneInfo info = endpoint_.sample(lane->fd());
     stats.arrived_bytes += lane->dialed() ? 0 : info.arrived_packet_bytes;
     stats.arrived_packets += lane->dialed() ? 0 : info.arrived_packets;

@@ -104,7 +104,7 @@ void TcpChannel::shut_down() {
 
 bool TcpChannel::acknowledged() const {
   return std::all_of(lanes_.begin(), lanes_.end(),
-                     [](const auto& lane) { return !lane->up() || unacknowledged_bytes(lane->fd()) == 0; });
+                     [](const auto& lane) { return !lane->up() || lane->delivered(); });
 }
 
 void TcpChannel::abort_operations(const Status& status) {

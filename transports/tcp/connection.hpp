@@ -58,6 +58,9 @@ class Connection {
   /// Bytes to read are here already, of which the socket says nothing.
   bool buffered() const noexcept { return session_ != nullptr && session_->buffered(); }
 
+  /// What is written may not be in the socket's queue yet, and finish_writing() would overtake it.
+  bool kernel_encrypts() const noexcept { return session_ != nullptr && session_->kernel_encrypts(); }
+
   /// The socket is to be readable when `bytes` are there, or the end is: less is not worth waking for. Not where what
   /// the socket holds is not what is read from it.
   void expect(std::size_t bytes) noexcept;

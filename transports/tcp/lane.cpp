@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "tcp/channel.hpp"
+#include "tcp/socket_options.hpp"
 
 namespace longspan::tcp {
 namespace {
@@ -216,8 +217,15 @@ void Lane::copy_waiting(std::size_t& budget) {
 }
 
 void Lane::finish_writing() noexcept {
+  // The end would overtake what the kernel has yet to encrypt or send: there, the acknowledgement of the goodbye, which
+  // is the last frame, tells that all came.
+  if (connection_.kernel_encrypts()) return;
   writing_finished_ = true;
   connection_.finish_writing();
+}
+
+bool Lane::delivered() const noexcept {
+  return unacknowledged_bytes(fd()) == 0 && (!connection_.kernel_encrypts() || log_.all_acknowledged());
 }
 
 // ---- reading ----

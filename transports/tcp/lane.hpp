@@ -87,6 +87,10 @@ class Lane final : public EventSink {
   }
   bool goodbye_written() const noexcept { return goodbye_ == Goodbye::kFramed && log_.unwritten() == 0; }
   void finish_writing() noexcept;
+  /// Nothing that was written is still on its way to the peer.
+  bool delivered() const noexcept;
+  /// The kernel encrypts what it writes.
+  bool kernel_encrypts() const noexcept { return connection_.kernel_encrypts(); }
   bool goodbye_received = false;
 
   bool writable = false;

@@ -109,6 +109,7 @@ struct ChannelStats {
   double observed_loss = 0;       ///< of packets, again and again while no queue stood; 0: none was seen
   std::uint32_t lanes = 0;        ///< connections that carry data to the peer now
   std::uint32_t repair_lanes = 0; ///< and those for repeats
+  std::uint32_t kernel_encrypted = 0;  ///< of all connections, those whose sends the kernel encrypts (kTLS)
   bool warming = false;           ///< connections are still being made, or made ready for their rate
   std::uint64_t eager_bytes = 0;  ///< bytes that arrived before their receive was posted (each was copied once more)
 };

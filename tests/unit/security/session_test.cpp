@@ -1,11 +1,13 @@
 // Two ends of a connection and what they believe of each other.
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -31,6 +33,25 @@ struct Ends {
   Fd b;
 };
 
+/// Over TCP, which is what kernels know TLS for.
+Ends tcp_ends() {
+  const Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof address;
+  auto* const raw = reinterpret_cast<sockaddr*>(&address);
+  REQUIRE(::bind(listener.get(), raw, length) == 0);
+  REQUIRE(::listen(listener.get(), 1) == 0);
+  REQUIRE(::getsockname(listener.get(), raw, &length) == 0);
+  Ends ends;
+  ends.a.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  REQUIRE(::connect(ends.a.get(), raw, length) == 0);
+  ends.b.reset(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  REQUIRE(::fcntl(ends.a.get(), F_SETFL, O_NONBLOCK) == 0);
+  return ends;
+}
+
 std::shared_ptr<const Guard> guard(std::string_view key = kKey) { return Guard::open(key).value(); }
 
 /// Lets both go on in turn until neither can.
@@ -53,6 +74,28 @@ std::string receive(int fd) {
 
 iovec vector_of(std::vector<std::byte>& bytes, std::size_t from, std::size_t length) {
   return {bytes.data() + from, length};
+}
+
+bool readable(int fd) {
+  pollfd wait{fd, POLLIN, 0};
+  return ::poll(&wait, 1, 10'000) == 1;
+}
+
+/// As shake(), where bytes take their time.
+bool shake_hands(Session& dialed, Session& accepted, const Ends& ends) {
+  while (!dialed.done() || !accepted.done()) {
+    if (dialed.handshake() == Progress::kWantsRead && accepted.done()) return false;
+    if (!accepted.done() && (!readable(ends.b.get()) || accepted.handshake() == Progress::kFailed)) return false;
+    if (!dialed.done() && !readable(ends.a.get())) return false;
+  }
+  return true;
+}
+
+/// True where the kernel encrypts for `session`; says so where it does not.
+bool by_kernel(const Session& session) {
+  if (session.kernel_encrypts()) return true;
+  std::puts("SKIP: security: this kernel has no TLS of its own (modprobe tls)");
+  return false;
 }
 
 /// Everything through a sealed pair, whatever the socket takes at a time.
@@ -201,6 +244,78 @@ TEST_CASE("Sealed bytes arrive whole, in whatever pieces, across new keys") {
   std::vector<std::byte> data = testing::pattern(piece == 1 ? 50'000 : 1'000'003, 7);
   CHECK(carry(*dialed, *accepted, data, piece) == data);
   CHECK(carry(*accepted, *dialed, data, piece) == data);
+}
+
+TEST_CASE("Where the kernel encrypts, bytes arrive whole, from memory that is used again at once", "[kernel]") {
+  const Ends ends = tcp_ends();
+  const auto dialed = guard()->dial(ends.a.get(), {"data", "1", "2", "", true});
+  const auto accepted = guard()->accept(ends.b.get());
+  REQUIRE(shake_hands(*dialed, *accepted, ends));
+  if (!by_kernel(*dialed)) return;
+  CHECK(accepted->kernel_encrypts());
+  const std::vector<std::byte> data = testing::pattern(6'000'000, 7);
+  for (const auto& [from, to, to_fd] : {std::tuple(dialed.get(), accepted.get(), ends.b.get()),
+                                        std::tuple(accepted.get(), dialed.get(), ends.a.get())}) {
+    std::vector<std::byte> received(data.size());
+    std::size_t sent = 0;
+    std::size_t have = 0;
+    bool blocked = false;
+    std::vector<std::byte> scratch(100'000);
+    while (have < received.size()) {
+      for (Moved put{}; sent < data.size() && put.result == MoveResult::kDone; sent += put.bytes) {
+        const std::size_t part = std::min(scratch.size(), data.size() - sent);
+        std::copy_n(data.begin() + static_cast<std::ptrdiff_t>(sent), part, scratch.begin());
+        const std::size_t cut = part / 3;
+        const std::array<iovec, 2> vectors{vector_of(scratch, 0, cut), vector_of(scratch, cut, part - cut)};
+        put = from->write(vectors);
+        std::fill(scratch.begin(), scratch.end(), std::byte{0xee});
+        REQUIRE(put.result != MoveResult::kFailed);
+        blocked = blocked || put.result == MoveResult::kBlocked;
+      }
+      REQUIRE(readable(to_fd));
+      const iovec into = vector_of(received, have, received.size() - have);
+      const Moved got = to->read(std::span(&into, 1));
+      REQUIRE(got.result != MoveResult::kFailed);
+      have += got.bytes;
+    }
+    CHECK(received == data);
+    CHECK(blocked);
+  }
+}
+
+TEST_CASE("Where the kernel encrypts, a connection ends before its key has encrypted too much", "[kernel]") {
+  constexpr std::uint64_t kRecords = 20;
+  const auto keys = Guard::open(kKey, kRecords * Guard::kBytesPerRecordAtLeast).value();
+  const Ends ends = tcp_ends();
+  const auto dialed = keys->dial(ends.a.get(), {"data", "1", "2", "", true});
+  const auto accepted = keys->accept(ends.b.get());
+  REQUIRE(shake_hands(*dialed, *accepted, ends));
+  if (!by_kernel(*dialed)) return;
+  std::string text = "short";
+  const iovec out{text.data(), text.size()};
+  std::uint64_t records = 0;
+  Moved put;
+  while ((put = dialed->write(std::span(&out, 1))).result == MoveResult::kDone) ++records;
+  CHECK(records == kRecords);
+  CHECK(put.error == EKEYEXPIRED);
+  std::string got(records * text.size() + 1, '\0');
+  iovec in{got.data(), got.size()};
+  std::size_t have = 0;
+  Moved moved;
+  while (readable(ends.b.get()) && (moved = accepted->read(std::span(&in, 1))).result != MoveResult::kEnd) {
+    REQUIRE(moved.result != MoveResult::kFailed);
+    have += moved.bytes;
+  }
+  CHECK(have == records * text.size());
+}
+
+TEST_CASE("Only connections for data are left to the kernel: others must outlive a key", "[kernel]") {
+  const Ends ends = tcp_ends();
+  const auto dialed = guard()->dial(ends.a.get(), {"control", "1", "2", "", true});
+  const auto accepted = guard()->accept(ends.b.get());
+  REQUIRE(shake_hands(*dialed, *accepted, ends));
+  CHECK_FALSE(dialed->kernel_encrypts());
+  CHECK_FALSE(accepted->kernel_encrypts());
 }
 
 TEST_CASE("Nobody on the way reads or changes what is sealed") {

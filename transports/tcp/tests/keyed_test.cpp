@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/fd.hpp"
@@ -99,6 +101,34 @@ TEST_CASE("Under a key connections break and heal as without one", "[tcp][keyed]
       }
     }
   }
+}
+
+TEST_CASE("Where the kernel encrypts, connections break and heal, and what was sent last comes", "[tcp][kernel]") {
+  TwoEnds ends(keyed(Encryption::kAll));
+  ends.to_b->inject({Kind::kReset, 0, true, 900'000});
+  const Bytes data = pattern(3'000'000, 1);
+  Bytes got(data.size());
+  Bytes last(data.size());
+  ends.receive(ends.b, 1, got);
+  ends.send(ends.a, 1, data);
+  REQUIRE(ends.settle());
+  CHECK(got == data);
+  CHECK(ends.to_b->faults_done() == 1);
+  if (ends.a.channel->stats().kernel_encrypted == 0) {
+    std::puts("SKIP: security: this kernel has no TLS of its own (modprobe tls)");
+    return;
+  }
+  // A goodbye right behind data, which the kernel still encrypts while the end of the stream would go.
+  ends.receive(ends.b, 2, last);
+  ends.send(ends.a, 2, data);
+  const auto leaving = std::move(ends.a.endpoint);
+  const TimePoint deadline = Clock::now() + seconds(10);
+  std::thread leaves([&] { leaving->close(deadline); });
+  CHECK(ends.drive([&] { return !ends.b.closed.empty() || !ends.b.broken.empty(); }));
+  leaves.join();
+  CHECK(Clock::now() < deadline);
+  CHECK(ends.b.broken.empty());
+  CHECK(last == data);
 }
 
 TEST_CASE("A connection that swallows the first handshake is given up and another one dialed", "[tcp][keyed]") {
