@@ -8,6 +8,24 @@
 
 namespace longspan::lab {
 
+/// The times at which the emulator should have looked at its packets and did not.
+struct Stalls {
+  std::uint64_t count = 0;
+  Duration total{0};
+  Duration longest{0};
+
+  void add(Duration stall) {
+    ++count;
+    total += stall;
+    longest = std::max(longest, stall);
+  }
+  void merge(const Stalls& other) {
+    count += other.count;
+    total += other.total;
+    longest = std::max(longest, other.longest);
+  }
+};
+
 /// How late packets were delivered: a histogram of microseconds, without allocation.
 class Lateness {
  public:

@@ -53,10 +53,12 @@ std::string lateness_line(const WanReport& wan) {
   return fmt::format(
       "lateness of {} packets: 99 % within {:.2f} ms, 99.9 % within {:.2f} ms, worst {:.2f} ms; {:.3f} % over {:.0f} "
       "ms "
-      "({} % allowed); the emulator took {:.1f} % of a core ({}, {})",
+      "({} % allowed); the emulator took {:.1f} % of a core ({}, {}) and stood still {} times, {:.1f} ms in all, at most "
+      "{:.1f} ms",
       wan.lateness.samples(), milliseconds(wan.lateness.quantile(0.99)), milliseconds(wan.lateness.quantile(0.999)),
       milliseconds(wan.lateness.max()), 100 * wan.lateness.share_over(kAllowedLateness), milliseconds(kAllowedLateness),
-      100 * kAllowedShare, 100 * wan.core_share, wan.port, wan.scheduling);
+      100 * kAllowedShare, 100 * wan.core_share, wan.port, wan.scheduling, wan.stalls.count,
+      milliseconds(wan.stalls.total), milliseconds(wan.stalls.longest));
 }
 
 /// What a region's network cards sent that was not for another region.
@@ -143,6 +145,9 @@ std::string report_json(const Topology& topology, const Report& report) {
   json["lateness_p99_ms"] = milliseconds(report.wan.lateness.quantile(0.99));
   json["lateness_p999_ms"] = milliseconds(report.wan.lateness.quantile(0.999));
   json["lateness_max_ms"] = milliseconds(report.wan.lateness.max());
+  json["stalls"] = {{"count", report.wan.stalls.count},
+                    {"total_ms", milliseconds(report.wan.stalls.total)},
+                    {"longest_ms", milliseconds(report.wan.stalls.longest)}};
   json["core_share"] = report.wan.core_share;
   json["stolen_share"] = report.stolen_share;
   json["realtime"] = report.wan.scheduling.starts_with("SCHED");

@@ -153,7 +153,7 @@ void Wan::make_workers() {
   for (WanRoute& route : make_routes()) routes[reader[route.from]].push_back(std::move(route));
   for (std::size_t i = 0; i < workers; ++i) {
     workers_.push_back(
-        std::make_unique<WanWorker>(lookup_, std::move(ports[i]), std::move(routes[i]), options_.realtime));
+        std::make_unique<WanWorker>(lookup_, ports[i], std::move(routes[i]), options_.realtime));
     workers_.back()->set_changes({options_.changes.begin(), options_.changes.end()});
   }
 }
@@ -176,6 +176,7 @@ WanReport Wan::stop() {
   for (const auto& worker : workers_) {
     const WorkerReport& report = worker->report();
     report_.lateness.merge(report.lateness);
+    report_.stalls.merge(report.stalls);
     report_.unroutable_packets += report.unroutable_packets;
     report_.kernel_drops += report.refused_packets;
     report_.core_share += report.core_share;

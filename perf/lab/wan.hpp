@@ -26,6 +26,7 @@ struct WanReport {
   std::vector<LinkCounters> links;    ///< as in Topology::wan
   std::vector<LinkCounters> uplinks;  ///< out and in, for each of Network::delayed_uplinks()
   Lateness lateness;
+  Stalls stalls;
   std::uint64_t unroutable_packets = 0;  ///< for no host of the topology, or without a link
   std::uint64_t kernel_drops = 0;        ///< lost in front of or behind the emulator, which a real link would not do
   double core_share = 0;                 ///< CPU time of the emulator's threads over its wall time

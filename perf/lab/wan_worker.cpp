@@ -20,8 +20,12 @@ namespace {
 /// Waking for each packet at 1 Gbit/s took 14 % more of a core, which belongs to the ranks.
 constexpr Duration kRound = std::chrono::microseconds(200);
 /// One port may not keep the others waiting, nor what is due: reading a train of 64 KiB takes about 20 us.
-constexpr int kReadsPerRound = 16;
+constexpr std::size_t kReadsPerRound = 16;
 constexpr std::size_t kMostPieces = 64;
+/// Later than that, and what waits is taken to have come while nobody looked. A round of work takes less.
+constexpr Duration kStall = std::chrono::milliseconds(1);
+/// What is read at once after a stall: more trains than the kernel keeps for us.
+constexpr std::size_t kMostAfterStall = 4096;
 constexpr int kRealtimePriority = 20;
 /// Of each such period, the share that the thread may have. A long period, because the kernel looks at the time used
 /// only at its ticks (4 ms here): with a period of 1 ms, a thread that was busy across one tick had used up five
@@ -73,13 +77,14 @@ std::size_t expected_bytes(const std::vector<WanRoute>& routes) {
 
 }  // namespace
 
-WanWorker::WanWorker(const RegionLookup& lookup, std::vector<PacketPort*> ports, std::vector<WanRoute> routes,
-                     bool realtime)
+WanWorker::WanWorker(const RegionLookup& lookup, const std::vector<PacketPort*>& ports,
+                     std::vector<WanRoute> routes, bool realtime)
     : lookup_(lookup),
-      ports_(std::move(ports)),
       memory_(expected_bytes(routes)),
       routes_(std::move(routes)),
-      realtime_(realtime) {}
+      realtime_(realtime) {
+  for (PacketPort* const port : ports) sources_.push_back({port});
+}
 
 WanWorker::~WanWorker() { stop(); }
 
@@ -88,7 +93,7 @@ Status WanWorker::start() {
   wake_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!epoll_ || !wake_) return system_error("epoll_create1 or eventfd", errno);
   std::vector<int> fds{wake_.get()};
-  for (const PacketPort* port : ports_) fds.push_back(port->fd());
+  for (const Source& source : sources_) fds.push_back(source.port->fd());
   for (const int fd : fds) {
     epoll_event event{};
     event.events = EPOLLIN;
@@ -139,23 +144,24 @@ void WanWorker::take_realtime_priority() {
 void WanWorker::run() {
   take_realtime_priority();
   const TimePoint started = Clock::now();
-  Duration lateness{0};
+  TimePoint expected = started;
   while (!stopping_.load(std::memory_order_relaxed)) {
     const TimePoint now = Clock::now();
     apply_changes(now);
-    const Arrivals arrivals = read_ports(now, lateness);
+    const Arrivals arrivals = read_ports(std::min(expected, now));
     deliver(Clock::now());
-    const TimePoint round = now + kRound;
-    lateness = Duration{0};
+    expected = now;
     if (arrivals == Arrivals::kMore) continue;
+    const TimePoint round = now + kRound;
     if (arrivals == Arrivals::kSome) {
       // More will come at once: sleeping a fixed round instead of waking for each packet leaves the cores to the ranks.
       const timespec until = to_timespec(round.time_since_epoch());
       while (::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr) == EINTR) {
       }
-      lateness = std::max(Duration{0}, Clock::now() - round);
+      expected = round;
     } else {
-      wait_for_packets(std::min(std::max(next_due(), round), next_change()));
+      expected = std::min(std::max(next_due(), round), next_change());
+      wait_for_packets(expected);
     }
   }
   timespec used{};
@@ -176,21 +182,42 @@ void WanWorker::wait_for_packets(TimePoint until) {
   (void)!::read(wake_.get(), &ignored, sizeof ignored);
 }
 
-WanWorker::Arrivals WanWorker::read_ports(TimePoint now, Duration lateness) {
+WanWorker::Arrivals WanWorker::read_ports(TimePoint expected) {
   Arrivals arrivals = Arrivals::kNone;
-  for (PacketPort* const port : ports_) {
-    for (int i = 0; i < kReadsPerRound; ++i) {
-      TrainMemory::Block& block = memory_.next();
-      const std::size_t length = port->receive(block.bytes());
-      if (length == 0) break;
-      arrivals = std::max(arrivals, i + 1 < kReadsPerRound ? Arrivals::kSome : Arrivals::kMore);
-      offer(*port, block, length, now, lateness);
-    }
+  Duration stall{0};
+  for (Source& source : sources_) {
+    arrivals = std::max(arrivals, read_port(source, std::max(expected, source.read), &stall));
   }
+  if (stall > kStall) report_.stalls.add(stall);
   return arrivals;
 }
 
-void WanWorker::offer(PacketPort& port, TrainMemory::Block& block, std::size_t length, TimePoint now,
+WanWorker::Arrivals WanWorker::read_port(Source& source, TimePoint expected, Duration* stall) {
+  std::size_t most = kReadsPerRound;
+  source.read = Clock::now();
+  while (waiting_.size() < most) {
+    TrainMemory::Block& block = memory_.next();
+    const std::size_t length = source.port->receive(block.bytes());
+    source.read = Clock::now();
+    if (source.read - expected > kStall) most = kMostAfterStall;
+    if (length == 0) break;
+    waiting_.add(block, length);
+    // What is due goes on meanwhile.
+    if (waiting_.size() % kReadsPerRound == 0) deliver(source.read);
+  }
+  const Duration late = source.read - expected;
+  *stall = std::max(*stall, late);
+  if (waiting_.empty()) return Arrivals::kNone;
+  const Arrivals arrivals = waiting_.size() < most ? Arrivals::kSome : Arrivals::kMore;
+  const bool stalled = late > kStall;
+  waiting_.spread(stalled ? expected : source.read, source.read,
+                  [&](TrainMemory::Block& block, std::size_t length, TimePoint instant) {
+                    offer(*source.port, block, length, instant, stalled ? Duration{0} : std::max(late, Duration{0}));
+                  });
+  return arrivals;
+}
+
+void WanWorker::offer(PacketPort& port, TrainMemory::Block& block, std::size_t length, TimePoint instant,
                       Duration lateness) {
   const auto frame = std::span<const std::byte>(block.bytes()).first(length);
   const auto train = PacketTrain::parse(frame, port.framing());
@@ -203,7 +230,7 @@ void WanWorker::offer(PacketPort& port, TrainMemory::Block& block, std::size_t l
     ++report_.unroutable_packets;
     return;
   }
-  route->link.offer(*train, now, lateness, &block);
+  route->link.offer(*train, instant, lateness, &block);
 }
 
 void WanWorker::deliver(TimePoint now) {

@@ -12,6 +12,7 @@
 #include "lab/lateness.hpp"
 #include "lab/port.hpp"
 #include "lab/train_memory.hpp"
+#include "lab/waiting_frames.hpp"
 #include "lab/wan_link.hpp"
 
 namespace longspan::lab {
@@ -34,6 +35,7 @@ struct WorkerReport {
   std::uint64_t unroutable_packets = 0;
   std::uint64_t refused_packets = 0;  ///< the kernel had no room for what was due
   double core_share = 0;              ///< CPU time over wall time
+  Stalls stalls;
   std::string scheduling;
   std::vector<std::string> warnings;
 };
@@ -45,7 +47,8 @@ struct WorkerReport {
 class WanWorker {
  public:
   /// Reads `ports`, among which is every route's `from`. What it refers to must outlive it.
-  WanWorker(const RegionLookup& lookup, std::vector<PacketPort*> ports, std::vector<WanRoute> routes, bool realtime);
+  WanWorker(const RegionLookup& lookup, const std::vector<PacketPort*>& ports, std::vector<WanRoute> routes,
+            bool realtime);
   ~WanWorker();
   WanWorker(const WanWorker&) = delete;
   WanWorker& operator=(const WanWorker&) = delete;
@@ -63,11 +66,17 @@ class WanWorker {
  private:
   /// What one round found: nothing, all that waited, or so much that some still waits.
   enum class Arrivals { kNone, kSome, kMore };
+  struct Source {
+    PacketPort* port;
+    TimePoint read{};  ///< when it was last read
+  };
 
   void run();
   void wake();
-  Arrivals read_ports(TimePoint now, Duration lateness);
-  void offer(PacketPort& port, TrainMemory::Block& block, std::size_t length, TimePoint now, Duration lateness);
+  /// `expected`: when it should have been.
+  Arrivals read_ports(TimePoint expected);
+  Arrivals read_port(Source& source, TimePoint expected, Duration* stall);
+  void offer(PacketPort& port, TrainMemory::Block& block, std::size_t length, TimePoint instant, Duration lateness);
   void deliver(TimePoint now);
   void deliver_front(EmulatedLink& link, PacketPort& port, TimePoint now);
   void add_piece(std::span<const std::byte> bytes);
@@ -78,10 +87,11 @@ class WanWorker {
   void take_realtime_priority();
 
   const RegionLookup& lookup_;
-  const std::vector<PacketPort*> ports_;
+  std::vector<Source> sources_;
   TrainMemory memory_;  ///< before the links, which give it back what they hold when they go
   std::vector<WanRoute> routes_;
   const bool realtime_;
+  WaitingFrames waiting_;      ///< behind their memory, as the links are
   std::vector<iovec> pieces_;  ///< of the frame that is being delivered
   std::deque<LinkChange> changes_;
   Fd epoll_;

@@ -97,7 +97,8 @@ def run(case, seed, options):
             "lost": sum(link["lost_packets"] for link in lab["links"]),
             "queue_share": max(link["largest_queue_bytes"] / link["buffer_bytes"] for link in lab["links"]),
             "retransmits": sum(link["retransmits"] for link in program.get("links", [])),
-            "late_share": lab["late_share"], "valid": lab["valid"], "stolen_share": lab["stolen_share"]}
+            "late_share": lab["late_share"], "valid": lab["valid"], "stolen_share": lab["stolen_share"],
+            "stalls": lab["stalls"]}
 
 
 def quantile(values, q):
