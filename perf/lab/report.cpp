@@ -53,8 +53,8 @@ std::string lateness_line(const WanReport& wan) {
   return fmt::format(
       "lateness of {} packets: 99 % within {:.2f} ms, 99.9 % within {:.2f} ms, worst {:.2f} ms; {:.3f} % over {:.0f} "
       "ms "
-      "({} % allowed); the emulator took {:.1f} % of a core ({}, {}) and stood still {} times, {:.1f} ms in all, at most "
-      "{:.1f} ms",
+      "({} % allowed); the emulator took {:.1f} % of a core ({}, {}) and stood still {} times, {:.1f} ms in all, "
+      "{:.1f} ms at most",
       wan.lateness.samples(), milliseconds(wan.lateness.quantile(0.99)), milliseconds(wan.lateness.quantile(0.999)),
       milliseconds(wan.lateness.max()), 100 * wan.lateness.share_over(kAllowedLateness), milliseconds(kAllowedLateness),
       100 * kAllowedShare, 100 * wan.core_share, wan.port, wan.scheduling, wan.stalls.count,

@@ -70,7 +70,8 @@ TEST_CASE("What a paced sender sent while the emulator stood still makes no queu
     std::copy(frame.begin(), frame.end(), block.bytes().begin());
     waiting.add(block, frame.size());
   }
-  waiting.spread(kFrom, kFrom + milliseconds(kPackets), [&](TrainMemory::Block& block, std::size_t length, TimePoint at) {
+  const TimePoint to = kFrom + milliseconds(kPackets);
+  waiting.spread(kFrom, to, [&](TrainMemory::Block& block, std::size_t length, TimePoint at) {
     link.offer(*PacketTrain::parse(std::span<const std::byte>(block.bytes()).first(length)), at);
   });
   CHECK(link.counters().dropped_packets == 0);
