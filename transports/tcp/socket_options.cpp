@@ -167,10 +167,8 @@ void set_pacing(int fd, double ip_bytes_per_second) {
   }
   // TCP's own pacing (tcp_update_skb_after_send) counts payload only, while the rate we are given counts whole IP
   // packets: 20 (IPv4) or 40 bytes of IP, 20 of TCP and 12 of timestamps around each segment.
-  sockaddr_storage local{};
-  socklen_t length = sizeof local;
-  ::getsockname(fd, reinterpret_cast<sockaddr*>(&local), &length);
-  const double headers = (local.ss_family == AF_INET6 ? 40 : 20) + 20 + 12;
+  // A socket for both families that speaks IPv4 has an IPv6 address, too, but local_address() knows better.
+  const double headers = (local_address(fd).family() == AF_INET6 ? 40 : 20) + 20 + 12;
   const std::uint32_t mss = lane_info(fd).mss;
   const double payload = mss > 0 ? mss : 1448;
   set_option(fd, SOL_SOCKET, SO_MAX_PACING_RATE,
