@@ -14,10 +14,6 @@ constexpr Duration kSilent = 1s;       // a flow that tells nothing more has end
 constexpr std::size_t kEnough = 3;     // points in a window
 constexpr std::size_t kMostPoints = 200;
 
-Duration to_duration(double seconds) {
-  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
-}
-
 }  // namespace
 
 LinkCounts LinkMeter::Flow::until(TimePoint when) const {

@@ -1,11 +1,16 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 
 #include "base/clock.hpp"
 
 namespace longspan::runtime {
+
+inline Duration to_duration(double seconds) {
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+}
 
 /// What is counted of a flow over a WAN link, from its beginning on. Bytes are of IP packets.
 struct LinkCounts {
