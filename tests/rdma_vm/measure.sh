@@ -6,6 +6,14 @@ build=$1
 what=$2
 here=$(dirname "$0")
 job() { timeout 120 "$here/job.sh" "$@"; }
+# Until somebody listens on PORT.
+listens() {
+  local deadline=$((SECONDS + 20))
+  until [ -n "$(ss -Hltn "sport = :$1")" ]; do
+    [ $SECONDS -lt $deadline ] || { echo "nobody listens on port $1"; return 1; }
+    read -rt 0.05 _ <>/dev/null || true
+  done
+}
 
 measure_verbs() {
   {
@@ -13,7 +21,7 @@ measure_verbs() {
     for turn in 1 2; do
       ib_write_bw -d rxe1 -x 1 -F -s 4194304 -n 40 >/dev/null 2>&1 &
       server=$!
-      sleep 2
+      listens 18515
       echo "turn $turn ib_write_bw, MB/s (2^20):" "$(timeout 60 ib_write_bw -F -d rxe0 -x 1 -s 4194304 -n 40 10.88.0.2 2>/dev/null | awk '$1 == 4194304 { print $4 }')"
       wait $server
       echo "turn $turn longspan, one way:"
@@ -38,11 +46,11 @@ measure_netem() {
   {
     echo "# 100 Mbit/s, 20 ms one way: netem on both ends of a veth pair"
     iperf3 -s -1 -B 10.88.0.2 >/dev/null &
-    sleep 1
+    listens 5201
     for congestion in cubic bbr; do
       echo "iperf3, 1 stream, $congestion, 10 s:" "$(timeout 40 iperf3 -c 10.88.0.2 -B 10.88.0.1 -t 10 -C $congestion -J | python3 -c 'import json, sys; e = json.load(sys.stdin)["end"]; print(round(e["sum_received"]["bits_per_second"] / 1e6, 1), "Mbit/s,", e["sum_sent"]["retransmits"], "retransmits")')"
       iperf3 -s -1 -B 10.88.0.2 >/dev/null &
-      sleep 1
+      listens 5201
     done
     LONGSPAN_TRANSPORTS=tcp job "$here/netem_link.toml" "eu-1 us-1" "$build/bin/all_reduce_perf" -b 8M -e 8M -n 5 -w 3 -J "$OUT/netem_tcp_all_reduce.json"
     tc -s qdisc show dev roce0

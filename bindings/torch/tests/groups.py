@@ -13,6 +13,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from collectives import raises
+from late import tell, wait_for_others
 from torch.distributed import distributed_c10d as c10d
 
 
@@ -124,10 +125,11 @@ def check_wait_gives_up_after_its_timeout_and_the_operation_goes_on():
     rank, n = dist.get_rank(), dist.get_world_size()
     tensor = torch.ones(5)
     if rank == 0:
-        time.sleep(0.5)  # lets the others' waits end first
+        wait_for_others("waits give up")
     work = dist.all_reduce(tensor, async_op=True)
     if rank > 0:
         failing(lambda: work.wait(timedelta(milliseconds=100)), 5, "Timed out", "100ms")
+        tell("waits give up")
     work.wait(timedelta(seconds=30))
     work.wait()
     assert tensor[0] == n and work.is_completed()

@@ -5,12 +5,16 @@ import time
 
 import torch
 import torch.distributed as dist
+from late import tell, wait_for_others
 
 LARGE = 16 << 20  # bytes: some milliseconds at least
 
 
 class Counter:
-    """A Python thread that counts while it gets the interpreter."""
+    """A Python thread that counts while it gets the interpreter, and tells when it has come to 20."""
+
+    def __init__(self, name=None):
+        self._name = name
 
     def __enter__(self):
         self.count, self._on = 0, True
@@ -21,6 +25,8 @@ class Counter:
     def _run(self):
         while self._on:
             self.count += 1
+            if self.count == 20 and self._name is not None:
+                tell(self._name)
             time.sleep(0.001)
 
     def __exit__(self, *_):
@@ -32,12 +38,11 @@ def check_several_collectives_are_in_flight_at_once():
     rank, n = dist.get_rank(), dist.get_world_size()
     tensors = [torch.full((1000 + i,), float(rank + i)) for i in range(20)]
     if rank == 0:
-        time.sleep(0.5)  # without this rank none of the others' can end: all are in flight
-    start = time.monotonic()
+        wait_for_others("several in flight")  # without this rank none of the others' can end
     works = [dist.all_reduce(tensor, async_op=True) for tensor in tensors]
     if rank > 0:
-        assert time.monotonic() - start < 0.3, "a call returns before the operation is over"
-        assert not any(work.is_completed() for work in works)
+        assert not any(work.is_completed() for work in works), "a call returns before the operation is over"
+        tell("several in flight")
     for work in reversed(works):
         work.wait()
     for i, tensor in enumerate(tensors):
@@ -87,7 +92,7 @@ def check_a_callback_may_start_and_await_a_collective():
 
 def check_python_runs_while_a_thread_waits():
     rank = dist.get_rank()
-    for call in (
+    calls = (
         lambda: dist.all_reduce(torch.ones(10)),
         lambda: dist.all_reduce(torch.ones(10), async_op=True).wait(),
         lambda: dist.all_reduce(torch.ones(10), async_op=True).get_future().wait(),
@@ -95,13 +100,15 @@ def check_python_runs_while_a_thread_waits():
         lambda: dist.all_reduce(torch.ones(10).to_sparse()),
         lambda: dist.monitored_barrier(),
         lambda: dist.new_group(list(range(dist.get_world_size()))),
-    ):
+    )
+    for number, call in enumerate(calls):
         dist.barrier()
         if rank == 0:
-            time.sleep(0.3)
-        with Counter() as counter:
+            wait_for_others(f"python runs {number}")  # none of their calls can end before they have counted
             call()
-        assert rank == 0 or counter.count > 20, f"{counter.count} turns in 0.3 s"
+            continue
+        with Counter(f"python runs {number}"):
+            call()
     dist.barrier()
 
 
