@@ -89,12 +89,16 @@ void CommunicatorImpl::enter_streams(std::span<const std::shared_ptr<WorkState>>
   while (!left.empty()) {
     const std::shared_ptr<WorkState> first = left.front();
     CommunicatorImpl& comm = *first->comm;
-    const auto others = std::stable_partition(left.begin(), left.end(), [&](const auto& each) {
-      return each->call.stream == first->call.stream && each->comm->domain_ == comm.domain_;
-    });
+    // Not std::stable_partition: libstdc++ 12 implements it with what clang calls deprecated.
+    std::vector<std::shared_ptr<WorkState>> together;
+    std::vector<std::shared_ptr<WorkState>> others;
+    for (auto& each : left) {
+      const bool same = each->call.stream == first->call.stream && each->comm->domain_ == comm.domain_;
+      (same ? together : others).push_back(std::move(each));
+    }
     const auto order = comm.domain_->devices_made()->gate().lock();
-    comm.enter_stream(std::span(left.begin(), others));
-    left.erase(left.begin(), others);
+    comm.enter_stream(together);
+    left = std::move(others);
   }
 }
 
