@@ -41,7 +41,7 @@ Status Execution::start(const Call& call, std::span<spi::Channel* const> channel
   channels_ = channels;
   element_size_ = size_of(call.type);
   divisor_ = call.op == ReduceOp::kAvg ? static_cast<double>(plan_->schedule().ranks) : 1.0;
-  past_cache_ = plan_->host_only() && larger_than_caches();
+  past_cache_ = plan_->host_only() && call.there == nullptr && larger_than_caches();
   next_chunk_ = 0;
   running_ = 0;
   left_to_answer_ = 0;
@@ -49,14 +49,22 @@ Status Execution::start(const Call& call, std::span<spi::Channel* const> channel
   ready_head_ = 0;
   failure_ = {};
   LONGSPAN_TRY(stage());
-  if (const std::size_t bytes = lay_out_scratch(); scratch_.size() < bytes) {
-    scratch_ = ScratchPool::Block();
-    LONGSPAN_ASSIGN(scratch_, pool.take(bytes));
-  }
+  LONGSPAN_TRY(take_scratch(pool));
   draining_ = true;  // admit fills the queue; one drain at the end starts it all in chunk order
   for (std::uint32_t slot = 0; slot < slots_.size() && next_chunk_ < chunks_; ++slot) admit(slot);
   draining_ = false;
   drain();
+  return {};
+}
+
+Status Execution::take_scratch(ScratchPool& pool) {
+  const std::size_t bytes = lay_out_scratch();
+  if (call_.there != nullptr && bytes > 0) {
+    LONGSPAN_ASSIGN(scratch_there_, call_.there->take_device(bytes));
+  } else if (scratch_.size() < bytes) {
+    scratch_ = ScratchPool::Block();
+    LONGSPAN_ASSIGN(scratch_, pool.take(bytes));
+  }
   return {};
 }
 
@@ -167,7 +175,8 @@ Execution::Bytes Execution::locate(const Slice& slice, const Slot& slot, std::ui
   }
   const Slice& extent = plan_->schedule().scratch[slice.area].extent;
   const BlockBuffer& like = extent.buffer == BufferKind::kIn ? call_.in : call_.out;
-  std::byte* base = scratch_.data() + slot_index * scratch_per_slot_ + area_offset_[slice.area];
+  std::byte* const scratch = call_.there == nullptr ? scratch_.data() : scratch_there_.data();
+  std::byte* base = scratch + slot_index * scratch_per_slot_ + area_offset_[slice.area];
   std::size_t before = 0;
   for (std::uint32_t b = extent.block; b < slice.block; ++b) before += like.count(b);
   if (slice.blocks > 1) {
@@ -195,6 +204,7 @@ void Execution::issue(Instance& instance) {
       request.id = spi::MessageId{call_.comm, call_.seq, step.stream, slot.chunk};
       request.digest = call_.digest;
       request.data = std::span<const std::byte>(bytes.data, bytes.size);
+      request.memory = memory();
       request.context = &instance;
       channels_[step.channel]->send(request);
       return;
@@ -209,14 +219,15 @@ void Execution::issue(Instance& instance) {
       request.id = spi::MessageId{call_.comm, call_.seq, step.stream, slot.chunk};
       request.digest = call_.digest;
       request.data = std::span<std::byte>(bytes.data, bytes.size);
+      request.memory = memory();
       request.view_ok = step.view_ok;
       request.past_cache = past_cache_ && step.dst.buffer == BufferKind::kOut;
       request.context = &instance;
       channels_[step.channel]->post_recv(request);
       return;
     }
-    case StepKind::kReduce: run_reduce(instance, step); return;
-    case StepKind::kCopy: run_copy(instance, step); return;
+    case StepKind::kReduce: return call_.there == nullptr ? run_reduce(instance, step) : run_there(instance, step);
+    case StepKind::kCopy: return call_.there == nullptr ? run_copy(instance, step) : run_there(instance, step);
   }
 }
 
@@ -312,12 +323,16 @@ Execution::Waiting Execution::waiting_for() const {
 
 void Execution::reset() {
   // Nobody may be given memory that a device still writes to or reads from.
-  for (const Staging* staged : {&staged_in_, &staged_out_}) {
-    if (copies_ > 0 && staged->active()) staged->copier().abandon(this);
+  bool idle = true;
+  for (device::Copier* copier : {staged_in_.active() ? &staged_in_.copier() : nullptr,
+                                 staged_out_.active() ? &staged_out_.copier() : nullptr, call_.there}) {
+    if (copies_ > 0 && copier != nullptr) idle = copier->abandon(this) && idle;
   }
   copies_ = 0;
-  staged_in_.end();
-  staged_out_.end();
+  staged_in_.end(idle);
+  staged_out_.end(idle);
+  if (!scratch_there_.empty() && idle) call_.there->give_back_device(scratch_there_);
+  scratch_there_ = {};
   scratch_ = ScratchPool::Block();
   next_chunk_ = chunks_;
   running_ = 0;

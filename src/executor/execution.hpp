@@ -27,6 +27,8 @@ struct Call {
   std::uint64_t digest = 0;
   device::Copier* in_copier = nullptr;   ///< where `in` is device memory
   device::Copier* out_copier = nullptr;  ///< where `out` is
+  /// All of the call is done in this device's memory: both sides are there, and every channel takes such memory.
+  device::Copier* there = nullptr;
   /// What the input is multiplied with once it was brought down; not 1 only where `in` is staged.
   double in_factor = 1;
 };
@@ -55,7 +57,7 @@ class Execution {
   void copied(const device::Token& token);
   /// Why it cannot go on, though no message failed: a device did. Its owner ends it.
   const Status& failure() const noexcept { return failure_; }
-  /// Moves between device and host are under way.
+  /// A device works for it.
   bool copies() const noexcept { return copies_ > 0; }
 
   /// Whatever the owner wants to find again from a completion.
@@ -110,6 +112,10 @@ class Execution {
   void finish(Instance& instance);
   void run_reduce(Instance& instance, const Step& step);
   void run_copy(Instance& instance, const Step& step);
+  void run_there(Instance& instance, const Step& step);
+  void done_there(Instance& instance);
+  Status take_scratch(ScratchPool& pool);
+  MemoryKind memory() const noexcept { return call_.there == nullptr ? MemoryKind::kHost : MemoryKind::kCuda; }
   void consumed_views(const Step& step, std::uint32_t slot);
   Bytes locate(const Slice& slice, const Slot& slot, std::uint32_t slot_index) const;
   const std::byte* operand_data(const Operand& operand, const Slot& slot, std::uint32_t slot_index);
@@ -141,6 +147,7 @@ class Execution {
   std::uint32_t copies_ = 0;
   Status failure_;
   ScratchPool::Block scratch_;
+  std::span<std::byte> scratch_there_;
   std::size_t scratch_per_slot_ = 0;
   // What scratch was last laid out for; uniform blocks only.
   std::size_t laid_out_in_ = SIZE_MAX, laid_out_out_ = SIZE_MAX, laid_out_element_ = 0;

@@ -15,6 +15,7 @@ bool is_up(const device::Token& token) { return (reinterpret_cast<std::uintptr_t
 }  // namespace
 
 Status Execution::stage() {
+  if (call_.there != nullptr) return {};
   const Schedule& schedule = plan_->schedule();
   const auto slots = static_cast<std::uint32_t>(slots_.size());
   // A side that no step of this rank touches is left where it is.
@@ -22,7 +23,7 @@ Status Execution::stage() {
     const auto blocks = static_cast<std::uint32_t>(blocks_in(schedule.shape, schedule.ranks, schedule.rank));
     LONGSPAN_TRY(staged_in_.begin(*call_.in_copier, call_.in, blocks, chunks_, slots, element_size_));
   }
-  scales_on_device_ = staged_in_.active() && call_.in_factor != 1 && call_.in_copier->scales();
+  scales_on_device_ = staged_in_.active() && call_.in_factor != 1 && call_.in_copier->computes();
   if (call_.out_copier != nullptr && plan_->output_writers() > 0) {
     const auto blocks = static_cast<std::uint32_t>(blocks_out(schedule.shape, schedule.ranks, schedule.rank));
     LONGSPAN_TRY(staged_out_.begin(*call_.out_copier, call_.out, blocks, chunks_, slots, element_size_));
@@ -67,6 +68,7 @@ void Execution::input_is_down(std::uint32_t slot_index) {
 
 void Execution::copied(const device::Token& token) {
   --copies_;
+  if (call_.there != nullptr) return done_there(*static_cast<Instance*>(token.what));
   const std::uint32_t slot = slot_of(token);
   if (is_up(token)) {
     --left_to_answer_;

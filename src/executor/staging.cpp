@@ -38,9 +38,9 @@ Status Staging::begin(device::Copier& copier, const BlockBuffer& buffer, std::ui
   return {};
 }
 
-void Staging::end() noexcept {
+void Staging::end(bool idle) noexcept {
   if (copier_ == nullptr) return;
-  copier_->give_back(memory_);
+  if (idle) copier_->give_back(memory_);
   copier_ = nullptr;
   memory_ = {};
 }

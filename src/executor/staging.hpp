@@ -19,8 +19,8 @@ class Staging {
   /// `blocks` of `buffer`, whose base is memory of `copier`'s device.
   Status begin(device::Copier& copier, const BlockBuffer& buffer, std::uint32_t blocks, std::uint32_t chunks,
                std::uint32_t slots, std::size_t element_size);
-  /// Gives the host memory back; nothing may move any more.
-  void end() noexcept;
+  /// Gives the host memory back, unless something may still move.
+  void end(bool idle) noexcept;
   bool active() const noexcept { return copier_ != nullptr; }
   device::Copier& copier() const noexcept { return *copier_; }
 

@@ -73,6 +73,9 @@ std::string why_not(const Joined& passed, const Joined& taken) {
   const spi::EndpointTraits& a = passed.traits;
   const spi::EndpointTraits& b = taken.traits;
   if (a.medium > b.medium) return fmt::format("{} comes after {}", name_of(a.medium), name_of(b.medium));
+  if (a.preference > b.preference && b.preference < 0) {
+    return fmt::format("{} does what it does, and more ({})", taken.name, b.detail);
+  }
   if (a.preference > b.preference) {
     return fmt::format("a general layer; {} is made for {}", taken.name, name_of(b.medium));
   }

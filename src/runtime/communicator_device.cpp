@@ -34,6 +34,23 @@ Status CommunicatorImpl::find_devices(WorkState& work) {
   return open(work.out_place, work.out_copier);
 }
 
+device::Copier* CommunicatorImpl::stays_on(const WorkState& work) {
+  const executor::CompiledPlan& plan = *work.entry->plan;
+  const bool reads = plan.input_readers() > 0, writes = plan.output_writers() > 0;
+  device::Copier* const found = reads ? work.in_copier : work.out_copier;
+  if (found == nullptr || !work.entry->takes_devices) return nullptr;
+  if ((reads && work.in_copier != found) || (writes && work.out_copier != found)) return nullptr;
+  // A factor is multiplied on the way down; an all-to-all in place needs a copy of what it reads, which staging makes.
+  const CollectiveCall& call = work.call;
+  if (call.op == ReduceOp::kPremulSum && reduces(call.kind)) return nullptr;
+  if (call.kind == Collective::kAllToAll && call.in == call.out) return nullptr;
+  std::size_t most = 0;
+  for (const Step& step : plan.schedule().steps) {
+    if (step.kind == StepKind::kReduce) most = std::max<std::size_t>(most, step.operands_count);
+  }
+  return most <= device::kMostReduced && (most == 0 || found->computes()) ? found : nullptr;
+}
+
 Status CommunicatorImpl::refuse_overlap(const WorkState& work) const {
   const CollectiveCall& call = work.call;
   if (call.kind != Collective::kAllToAll || !on_device(work.in_place) || !on_device(work.out_place)) return {};

@@ -338,6 +338,11 @@ Status CommunicatorImpl::begin(WorkState& work, const Prepared* known) {
 }
 
 Status CommunicatorImpl::run_prepared(WorkState& work, executor::Call run) {
+  run.there = stays_on(work);
+  if (run.there != nullptr) {
+    lease(work, work.entry->flows);
+    return work.execution->start(run, work.entry->channels, domain_->scratch());
+  }
   run.in_copier = work.in_copier;
   run.out_copier = work.out_copier;
   if (work.call.op == ReduceOp::kPremulSum && reduces(work.call.kind)) {
@@ -427,11 +432,13 @@ Status CommunicatorImpl::connect(PlanEntry& entry, TimePoint deadline) {
   const auto& uses = entry.plan->plan().channels;
   entry.channels.resize(schedule.channels.size());
   entry.flows.clear();
+  entry.takes_devices = true;
   for (std::size_t i = 0; i < schedule.channels.size(); ++i) {
     const ScheduleChannel& to = schedule.channels[i];
     const Peer& peer = members_.peers[static_cast<std::size_t>(to.peer)];
     const ChannelPlan use = i < uses.size() ? uses[i] : ChannelPlan{};
     LONGSPAN_ASSIGN(entry.channels[i], domain_->channel(peer, to.tier, use, deadline));
+    entry.takes_devices = entry.takes_devices && domain_->takes_devices(peer.id);
     const int wan = wan_between(to.peer);
     if (wan < 0 || use.rate_bytes_per_second <= 0) continue;
     // Leases are in terms of what is stated, whatever it was planned from.

@@ -51,7 +51,7 @@ void DeviceDesk::poll() {
   while (const auto token = mailbox_->take()) {
     if (token->by != nullptr) {
       token->by->told();
-      CommunicatorImpl::on_copied(*token);
+      if (token->owner != nullptr) CommunicatorImpl::on_copied(*token);
     } else if (const auto found = waiting_.find(token->entry); found != waiting_.end()) {
       const std::shared_ptr<WorkState> work = std::move(found->second);
       waiting_.erase(found);

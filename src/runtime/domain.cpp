@@ -88,6 +88,7 @@ Status Domain::open_endpoints() {
       if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return system_error("epoll_ctl", errno);
     }
     names_.push_back(each.offer.transport);
+    takes_devices_.push_back(each.transport->capabilities().device_memory);
     free_to_poll_.push_back(each.offer.traits.medium != spi::Medium::kIp);
     any_free_ |= free_to_poll_.back();
     endpoints_.push_back(std::move(each.endpoint));
@@ -383,7 +384,7 @@ Result<spi::Channel*> Domain::channel(const Peer& peer, Tier tier, const Channel
   options.peer_name = peer.name;
   LONGSPAN_ASSIGN(spi::Channel* made, endpoints_[mine]->connect(peer.id, there->address, options, deadline));
   remote_channels_ += free_to_poll_[mine] ? 0 : 1;
-  channels_[peer.id] = OpenChannel{made, endpoints_[mine].get(), tier};
+  channels_[peer.id] = OpenChannel{made, endpoints_[mine].get(), tier, takes_devices_[mine]};
   log::debug("{}: {} over {}: {}", peer.name, name_of(tier), choice.transport, choice.reason);
   return made;
 }
@@ -445,6 +446,11 @@ void Domain::forget(std::uint64_t comm) {
 spi::Channel* Domain::find_channel(spi::PeerId peer) const {
   const auto found = channels_.find(peer);
   return found == channels_.end() ? nullptr : found->second.channel;
+}
+
+bool Domain::takes_devices(spi::PeerId peer) const {
+  const auto found = channels_.find(peer);
+  return found != channels_.end() && found->second.takes_devices;
 }
 
 std::uint64_t Domain::bytes_sent(Tier tier) const {

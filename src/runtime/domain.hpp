@@ -128,6 +128,8 @@ class Domain {
   planner::TransportChoice choose(const Peer& peer, Tier tier) const;
   /// The channel to a peer, where there is one.
   spi::Channel* find_channel(spi::PeerId peer) const;
+  /// That channel takes device memory.
+  bool takes_devices(spi::PeerId peer) const;
 
  private:
   explicit Domain(DomainOptions options);
@@ -150,6 +152,7 @@ class Domain {
     spi::Channel* channel = nullptr;
     spi::Endpoint* endpoint = nullptr;
     Tier tier = Tier::kHost;
+    bool takes_devices = false;
   };
 
   DomainOptions options_;
@@ -168,6 +171,7 @@ class Domain {
 
   std::vector<planner::EndpointOffer> offers_;  // of all transports, also those that are not open
   std::vector<std::string> names_;              // of endpoints_, by index
+  std::vector<bool> takes_devices_;
   std::vector<bool> free_to_poll_;  // without a system call
   bool any_free_ = false;
   bool remote_busy_ = false;  // the last look at the other endpoints found something

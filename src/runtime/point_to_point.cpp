@@ -44,6 +44,11 @@ Result<spi::Channel*> PointToPoint::channel_to(const WorkState& work) {
   return comm_.domain().channel(peer, tier, comm_.point_to_point_channel(work.peer), work.deadline);
 }
 
+bool PointToPoint::takes_device(const WorkState& work, const device::Copier* copier) const {
+  return copier != nullptr && work.bytes > 0 &&
+         comm_.domain().takes_devices(comm_.members_.peers[static_cast<std::size_t>(work.peer)].id);
+}
+
 Status PointToPoint::begin_send(WorkState& work) {
   const double rate = comm_.point_to_point_channel(work.peer).rate_bytes_per_second;
   LONGSPAN_ASSIGN(spi::Channel * channel, channel_to(work));
@@ -52,7 +57,8 @@ Status PointToPoint::begin_send(WorkState& work) {
     const LeasedFlow flow{channel, link, Claim{rate, comm_.domain().leases()->budget(link)}};
     comm_.lease(work, std::span(&flow, 1));
   }
-  if (work.in_copier != nullptr && work.bytes > 0) {
+  const bool taken = takes_device(work, work.in_copier);
+  if (work.in_copier != nullptr && work.bytes > 0 && !taken) {
     auto staged = std::make_unique<StagedSend>(work, *channel, id_of(work), work.in_copier);
     StagedSend& sends = *staged;
     work.staged = std::move(staged);
@@ -61,6 +67,7 @@ Status PointToPoint::begin_send(WorkState& work) {
   spi::SendRequest request;
   request.id = id_of(work);
   request.data = std::span<const std::byte>(work.data, work.bytes);
+  if (taken) request.memory = MemoryKind::kCuda;
   request.context = tagged(work);
   if (work.bytes == 0) StagedSend::send_empty(*channel, request.id);
   channel->send(request);
@@ -86,7 +93,8 @@ void PointToPoint::claim(WorkState& work, int source) {
 
 Status PointToPoint::post(WorkState& work) {
   LONGSPAN_ASSIGN(spi::Channel * channel, channel_to(work));
-  if (work.out_copier != nullptr && work.bytes > 0) {
+  const bool taken = takes_device(work, work.out_copier);
+  if (work.out_copier != nullptr && work.bytes > 0 && !taken) {
     if (StagedReceive::must_be_announced(work.bytes) && !work.announced) {
       work.posts_when_announced = true;
       return {};
@@ -101,6 +109,7 @@ Status PointToPoint::post(WorkState& work) {
   spi::RecvRequest request;
   request.id = id_of(work);
   request.data = std::span<std::byte>(work.data, work.bytes);
+  if (taken) request.memory = MemoryKind::kCuda;
   request.any_length = true;
   request.context = tagged(work);
   channel->post_recv(request);

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "device/copier.hpp"
 #include "longspan/spi/transport.hpp"
 #include "longspan/status.hpp"
 
@@ -52,6 +53,8 @@ class PointToPoint {
   Status post(WorkState& work);
   Result<spi::Channel*> channel_to(const WorkState& work);
   spi::MessageId id_of(const WorkState& work) const;
+  /// Its buffer is `copier`'s device's, and the transport reads or writes it there.
+  bool takes_device(const WorkState& work, const device::Copier* copier) const;
   bool any_source_waits(std::uint32_t tag) const;
   void match();
 

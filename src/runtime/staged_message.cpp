@@ -46,9 +46,9 @@ void StagedMessage::advance(const Result<bool>& over) {
 }
 
 void StagedMessage::end() noexcept {
-  if (copier_ != nullptr && copies_ > 0) copier_->abandon(tagged(parts_.data()));
+  const bool idle = copies_ == 0 || copier_->abandon(tagged(parts_.data()));
   copies_ = 0;
-  if (copier_ != nullptr && !memory_.empty()) copier_->give_back(memory_);
+  if (copier_ != nullptr && !memory_.empty() && idle) copier_->give_back(memory_);
   memory_ = {};
 }
 

@@ -45,18 +45,19 @@ spi::Channel& Peer::connect(spi::PeerId peer, const std::string& address, TimePo
   return **channel;
 }
 
-Op& Peer::send(spi::PeerId to, spi::MessageId message, std::span<const std::byte> data, std::uint64_t digest) {
+Op& Peer::send(spi::PeerId to, spi::MessageId message, std::span<const std::byte> data, std::uint64_t digest,
+               MemoryKind memory) {
   Op& op = ops_.emplace_back();
   ++open_;
-  channel(to).send({message, digest, data, nullptr, &op});
+  channel(to).send({message, digest, data, nullptr, &op, memory});
   return op;
 }
 
 Op& Peer::recv(spi::PeerId from, spi::MessageId message, std::span<std::byte> data, std::uint64_t digest,
-               bool any_length, bool view_ok) {
+               bool any_length, bool view_ok, MemoryKind memory) {
   Op& op = ops_.emplace_back();
   ++open_;
-  channel(from).post_recv({message, digest, data, nullptr, view_ok, any_length, &op});
+  channel(from).post_recv({message, digest, data, nullptr, view_ok, any_length, &op, false, memory});
   return op;
 }
 

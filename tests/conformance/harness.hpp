@@ -66,9 +66,10 @@ class Peer {
 
   spi::Channel& connect(spi::PeerId peer, const std::string& address, TimePoint deadline = in_time(), int lanes = 0);
   spi::Channel& channel(spi::PeerId peer) { return *channels_.at(peer); }
-  Op& send(spi::PeerId to, spi::MessageId message, std::span<const std::byte> data, std::uint64_t digest = 1);
+  Op& send(spi::PeerId to, spi::MessageId message, std::span<const std::byte> data, std::uint64_t digest = 1,
+           MemoryKind memory = MemoryKind::kHost);
   Op& recv(spi::PeerId from, spi::MessageId message, std::span<std::byte> data, std::uint64_t digest = 1,
-           bool any_length = false, bool view_ok = false);
+           bool any_length = false, bool view_ok = false, MemoryKind memory = MemoryKind::kHost);
   /// Polls once; how many completions came.
   std::size_t step();
 

@@ -30,6 +30,7 @@ struct RankJob {
   std::chrono::seconds timeout{20};   ///< of their operations
   std::chrono::seconds limit{40};     ///< no process outlives it
   std::size_t silent = SIZE_MAX;      ///< a rank that will say nothing, and is not waited for
+  std::function<void()> prepare = [] {};  ///< in each rank's process, before it joins
 };
 
 /// Regions of `hosts` hosts each, "eu-0" and so on, all at the loopback address, joined by a link of `bandwidth` and 1
@@ -64,6 +65,7 @@ inline RankJob two_regions(int hosts, const std::string& bandwidth) {
   } else if (::read(handover[0], id.bytes, sizeof id.bytes) != kBytes) {
     ::_exit(9);
   }
+  job.prepare();
   Options options;
   options.topology_text = job.topology;
   options.host = job.hosts[static_cast<std::size_t>(rank)];

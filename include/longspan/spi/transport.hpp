@@ -38,7 +38,7 @@ struct TransportCapabilities {
   bool host_local = false;     ///< joins only ranks that the topology places on the same [[host]]
   bool one_process = false;    ///< joins only endpoints of the same process (for tests)
   bool peer_mapped = false;    ///< receives may complete with a view of the peer's memory
-  bool device_memory = false;  ///< accepts pointers to accelerator memory
+  bool device_memory = false;  ///< `memory` of requests may be an accelerator's, whatever the other end's is
   bool needs_registration = false;
   bool wide_area = false;      ///< paces and may cross regions
   bool encrypts = false;       ///< proves the job's key, and encrypts as EndpointOptions says
@@ -126,6 +126,7 @@ struct SendRequest {
   std::span<const std::byte> data;
   const MemoryRegion* region = nullptr;
   void* context = nullptr;   ///< returned in the completion; nullptr: no completion wanted
+  MemoryKind memory = MemoryKind::kHost;  ///< of `data`
 };
 
 struct RecvRequest {
@@ -137,6 +138,7 @@ struct RecvRequest {
   bool any_length = false;  ///< a shorter message is fine; `Completion::bytes` tells
   void* context = nullptr;
   bool past_cache = false;  ///< part of far more bytes than caches hold, and not read soon: a copy may bypass them
+  MemoryKind memory = MemoryKind::kHost;  ///< of `data`, and of the view that it may complete with
 };
 
 /// What came, and what its receive takes.

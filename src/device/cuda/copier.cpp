@@ -3,15 +3,34 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
+#include <thread>
 
 #include "base/log.hpp"
 
 namespace longspan::device::cuda {
 namespace {
 
+using namespace std::chrono_literals;
+
 constexpr std::size_t kPage = std::size_t{64} << 10;  // pinned memory is mapped in pieces of this size at least
+constexpr std::size_t kLeastThere = std::size_t{2} << 20;  // device memory, too
+constexpr auto kPatience = 2s;  // for copies that nobody waits for any more, on a device that may hang
+constexpr auto kPause = 50us;
 
 DevicePointer address(const void* pointer) { return reinterpret_cast<DevicePointer>(pointer); }
+
+/// The smallest of `free` that has `bytes`; an empty one where none has.
+std::span<std::byte> best_of(std::vector<std::span<std::byte>>& free, std::size_t bytes) {
+  auto best = free.end();
+  for (auto each = free.begin(); each != free.end(); ++each) {
+    if (each->size() >= bytes && (best == free.end() || each->size() < best->size())) best = each;
+  }
+  if (best == free.end()) return {};
+  const std::span<std::byte> memory = *best;
+  free.erase(best);
+  return memory;
+}
 
 }  // namespace
 
@@ -46,7 +65,7 @@ Status CudaCopier::make_streams() {
   int least = 0;
   int greatest = 0;
   LONGSPAN_TRY(driver_.check(driver_.priority_range(&least, &greatest), "cuCtxGetStreamPriorityRange"));
-  for (Stream* stream : {&down_, &up_}) {
+  for (Stream* stream : {&down_, &up_, &there_}) {
     LONGSPAN_TRY(
         driver_.check(driver_.stream_create(stream, kStreamNonBlocking, greatest), "cuStreamCreateWithPriority"));
   }
@@ -56,26 +75,34 @@ Status CudaCopier::make_streams() {
 CudaCopier::~CudaCopier() {
   const ContextGuard guard(driver_, context_->get());
   if (guard.code() != kSuccess) return;  // the driver is going down with the process; what it holds goes with it
-  for (const Stream stream : {down_, up_}) {
-    if (stream == nullptr) continue;
-    driver_.stream_synchronize(stream);
-    driver_.stream_destroy(stream);
+  const bool idle = idle_within(kPatience);
+  for (const Stream stream : streams()) {
+    if (stream != nullptr) driver_.stream_destroy(stream);
+  }
+  if (!idle) {  // to free memory would wait for the device, perhaps for ever; and it may still tell
+    static_cast<void>(kernels_.release());
+    return;
   }
   mailbox_->drop(this);
   kernels_.reset();
   for (const auto& memory : free_) driver_.host_free(memory.data());
+  for (const auto& memory : free_there_) driver_.device_free(address(memory.data()));
+}
+
+/// A device that failed does nothing any more either.
+bool CudaCopier::idle_within(std::chrono::nanoseconds patience) const noexcept {
+  const auto until = std::chrono::steady_clock::now() + patience;
+  for (const Stream stream : streams()) {
+    while (stream != nullptr && driver_.stream_query(stream) == kNotReady) {
+      if (std::chrono::steady_clock::now() >= until) return false;
+      std::this_thread::sleep_for(kPause);
+    }
+  }
+  return true;
 }
 
 Result<std::span<std::byte>> CudaCopier::take(std::size_t bytes) {
-  auto best = free_.end();
-  for (auto each = free_.begin(); each != free_.end(); ++each) {
-    if (each->size() >= bytes && (best == free_.end() || each->size() < best->size())) best = each;
-  }
-  if (best != free_.end()) {
-    const std::span<std::byte> memory = *best;
-    free_.erase(best);
-    return memory;
-  }
+  if (const auto memory = best_of(free_, bytes); !memory.empty()) return memory;
   const ContextGuard guard(driver_, context_->get());
   LONGSPAN_TRY(driver_.check(guard.code(), "cuCtxPushCurrent"));
   // What is too small now will hardly be asked for again, and locked memory is scarce.
@@ -90,12 +117,40 @@ Result<std::span<std::byte>> CudaCopier::take(std::size_t bytes) {
   return std::span(static_cast<std::byte*>(memory), size);
 }
 
-bool CudaCopier::scales() {
+Result<std::span<std::byte>> CudaCopier::take_device(std::size_t bytes) {
+  if (const auto memory = best_of(free_there_, bytes); !memory.empty()) return memory;
+  const ContextGuard guard(driver_, context_->get());
+  LONGSPAN_TRY(driver_.check(guard.code(), "cuCtxPushCurrent"));
+  // What is too small stays all the same: peers may have it mapped. By powers of two, so that it is not much.
+  const std::size_t size = std::bit_ceil(std::max(bytes, kLeastThere));
+  DevicePointer memory = 0;
+  Status status = driver_.check(driver_.device_alloc(&memory, size), "cuMemAlloc");
+  if (!status.ok())
+    return status.with_context(fmt::format("{} bytes of device {} for what is being reduced", size, device_));
+  return std::span(reinterpret_cast<std::byte*>(memory), size);
+}
+
+Status CudaCopier::reduce(const Reduction& reduction, void* owner, void* what) {
+  const ContextGuard guard(driver_, context_->get());
+  LONGSPAN_TRY(driver_.check(guard.code(), "cuCtxPushCurrent"));
+  LONGSPAN_TRY(kernels_->reduce(reduction.type, reduction.op, reduction.to, reduction.operands, reduction.count,
+                                reduction.divisor, there_));
+  return tell(there_, owner, what);
+}
+
+Status CudaCopier::copy_there(void* to, const void* from, std::size_t bytes, void* owner, void* what) {
+  const ContextGuard guard(driver_, context_->get());
+  LONGSPAN_TRY(driver_.check(guard.code(), "cuCtxPushCurrent"));
+  LONGSPAN_TRY(driver_.check(driver_.copy(address(to), address(from), bytes, there_), "cuMemcpyAsync"));
+  return tell(there_, owner, what);
+}
+
+bool CudaCopier::computes() {
   if (looked_for_kernels_) return kernels_ != nullptr;
   looked_for_kernels_ = true;
   const ContextGuard guard(driver_, context_->get());
   if (guard.code() != kSuccess) return false;
-  auto loaded = Kernels::load(driver_, kernel_image());
+  auto loaded = Kernels::load(driver_, driver_.kernels());
   if (loaded.ok())
     kernels_ = std::move(*loaded);
   else
@@ -141,21 +196,21 @@ Status CudaCopier::copy(void* to, const void* from, std::size_t bytes) {
   return driver_.check(driver_.stream_synchronize(up_), "cuStreamSynchronize");
 }
 
-void CudaCopier::abandon(const void* owner) noexcept {
+bool CudaCopier::abandon(const void* owner) noexcept {
+  bool idle = false;
   {
     const ContextGuard guard(driver_, context_->get());
-    for (const Stream stream : {down_, up_}) {
-      const Status status = driver_.check(driver_.stream_synchronize(stream), "cuStreamSynchronize");
-      if (!status.ok()) log::debug("CUDA device {}: {}", device_, status.to_string());  // a dead context copies no more
-    }
+    idle = idle_within(kPatience);
   }
+  if (!idle) log::error("CUDA device {} hangs: what it was to copy is given up, and the memory with it", device_);
   under_way_ -= mailbox_->forget(owner, this);
+  return idle;
 }
 
 Status CudaCopier::health() {
   const ContextGuard guard(driver_, context_->get());
   LONGSPAN_TRY(driver_.check(guard.code(), "cuCtxPushCurrent"));
-  for (const Stream stream : {down_, up_}) {
+  for (const Stream stream : streams()) {
     const Code code = driver_.stream_query(stream);
     if (code != kNotReady) LONGSPAN_TRY(driver_.check(code, "cuStreamQuery"));
   }

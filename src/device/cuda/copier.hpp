@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <chrono>
 #include <memory>
 #include <vector>
 
@@ -27,10 +29,11 @@ class PrimaryContext {
   Context context_;
 };
 
-/// One stream for each direction: copies to the host and to the device use different engines. They hold nothing but
-/// copies and host functions, and never wait for anything that a peer or a user's stream has still to do; so whatever
-/// shares a hardware queue with them is never kept waiting by the network. The highest priority keeps them out of the
-/// queues of ordinary streams, which may well wait for us (StreamGate).
+/// One stream for each direction, since copies to the host and to the device use different engines, and one for what
+/// stays on devices. They hold nothing but copies, kernels of ours and host functions, and never wait for anything that
+/// a peer or a user's stream has still to do; so whatever shares a hardware queue with them is never kept waiting by the
+/// network. The highest priority keeps them out of the queues of ordinary streams, which may well wait for us
+/// (StreamGate).
 class CudaCopier final : public Copier {
  public:
   static Result<std::unique_ptr<Copier>> open(std::shared_ptr<DriverMailbox> mailbox, int device);
@@ -42,11 +45,15 @@ class CudaCopier final : public Copier {
   void give_back(std::span<std::byte> memory) noexcept override { free_.push_back(memory); }
   Status to_host(std::span<const Move> moves, const Scaling* scaling, void* owner, void* what) override;
   Status to_device(std::span<const Move> moves, void* owner, void* what) override;
+  Result<std::span<std::byte>> take_device(std::size_t bytes) override;
+  void give_back_device(std::span<std::byte> memory) noexcept override { free_there_.push_back(memory); }
+  Status reduce(const Reduction& reduction, void* owner, void* what) override;
+  Status copy_there(void* to, const void* from, std::size_t bytes, void* owner, void* what) override;
   void told() noexcept override { --under_way_; }
   bool under_way() const noexcept override { return under_way_ > 0; }
-  bool scales() override;
+  bool computes() override;
   Status copy(void* to, const void* from, std::size_t bytes) override;
-  void abandon(const void* owner) noexcept override;
+  bool abandon(const void* owner) noexcept override;
   Status health() override;
 
  private:
@@ -54,6 +61,8 @@ class CudaCopier final : public Copier {
              std::unique_ptr<PrimaryContext> context);
   Status make_streams();
   Status tell(Stream stream, void* owner, void* what);
+  std::array<Stream, 3> streams() const noexcept { return {down_, up_, there_}; }
+  bool idle_within(std::chrono::nanoseconds patience) const noexcept;
 
   const Driver& driver_;
   std::shared_ptr<DriverMailbox> mailbox_;  // shared with the other devices' copiers and the driver's threads
@@ -61,10 +70,12 @@ class CudaCopier final : public Copier {
   std::unique_ptr<PrimaryContext> context_;
   Stream down_ = nullptr;
   Stream up_ = nullptr;
+  Stream there_ = nullptr;
   std::unique_ptr<Kernels> kernels_;  // nullptr: not loaded, or none that load
   bool looked_for_kernels_ = false;
   std::size_t under_way_ = 0;  // tokens not told yet
   std::vector<std::span<std::byte>> free_;
+  std::vector<std::span<std::byte>> free_there_;
 };
 
 }  // namespace longspan::device::cuda

@@ -7,6 +7,8 @@
 #include <atomic>
 #include <mutex>
 
+#include "device/cuda/kernels.hpp"
+
 namespace longspan::device::cuda {
 namespace {
 
@@ -53,6 +55,11 @@ Driver::Driver(void* library) noexcept {
   if (member == nullptr && missing_ == nullptr) missing_ = #symbol;
   LONGSPAN_CUDA_FUNCTIONS(LONGSPAN_CUDA_LOAD)
 #undef LONGSPAN_CUDA_LOAD
+  own_kernels_ = static_cast<const std::byte*>(::dlsym(library, "longspan_kernels_of_a_double"));
+}
+
+std::span<const std::byte> Driver::kernels() const noexcept {
+  return own_kernels_ != nullptr ? std::span(own_kernels_, 1) : kernel_image();
 }
 
 const Driver* Driver::in_process() noexcept {

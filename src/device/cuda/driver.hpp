@@ -1,5 +1,7 @@
 #pragma once
 
+#include <span>
+
 #include "device/cuda/driver_api.hpp"
 #include "longspan/status.hpp"
 
@@ -16,10 +18,13 @@ class Driver : public Functions {
 
   /// The failure of `call` as a Status that names both and says what to do; ok for kSuccess.
   Status check(Code code, const char* call) const;
+  /// The kernels that it can load: those of this build, but for a double of the driver, which brings its own.
+  std::span<const std::byte> kernels() const noexcept;
 
  private:
   explicit Driver(void* library) noexcept;
   const char* missing_ = nullptr;  // a function that this driver does not have
+  const std::byte* own_kernels_ = nullptr;
 };
 
 /// Makes a context current for this thread as long as it lives, and puts back what was. Meanwhile calls that CUDA

@@ -24,11 +24,16 @@ using HostFunction = void (*)(void*);  // CUhostFn
 
 inline constexpr Code kSuccess = 0;
 inline constexpr Code kNotReady = 600;
+inline constexpr Code kPeerAccessAlreadyEnabled = 704;
 
 // CUpointer_attribute, CUmemorytype
 inline constexpr int kAttributeMemoryType = 2;
+inline constexpr int kAttributeBufferId = 7;
 inline constexpr int kAttributeIsManaged = 8;
 inline constexpr int kAttributeDeviceOrdinal = 9;
+inline constexpr int kAttributeIpcCapable = 10;  // CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE
+inline constexpr int kAttributeRangeStart = 11;
+inline constexpr int kAttributeRangeSize = 12;
 inline constexpr unsigned kMemoryTypeDevice = 2;
 
 inline constexpr unsigned kHostAllocPortable = 1;   // CU_MEMHOSTALLOC_PORTABLE
@@ -37,6 +42,12 @@ inline constexpr unsigned kStreamNonBlocking = 1;   // CU_STREAM_NON_BLOCKING
 inline constexpr unsigned kWaitValueGeq = 0;        // CU_STREAM_WAIT_VALUE_GEQ
 inline constexpr int kCaptureNone = 0;              // CU_STREAM_CAPTURE_STATUS_NONE
 inline constexpr int kCaptureModeRelaxed = 2;       // CU_STREAM_CAPTURE_MODE_RELAXED
+
+inline constexpr unsigned kIpcLazyPeerAccess = 1;   // CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS
+
+struct IpcHandle {  // CUipcMemHandle
+  char bytes[64];
+};
 
 // Every function: X(member, symbol, result, arguments). Symbols are those that cuda.h's macros choose.
 #define LONGSPAN_CUDA_FUNCTIONS(X)                                                               \
@@ -53,6 +64,12 @@ inline constexpr int kCaptureModeRelaxed = 2;       // CU_STREAM_CAPTURE_MODE_RE
   X(priority_range, cuCtxGetStreamPriorityRange, (int*, int*))                                   \
   X(host_alloc, cuMemHostAlloc, (void**, std::size_t, unsigned))                                 \
   X(host_free, cuMemFreeHost, (void*))                                                           \
+  X(device_alloc, cuMemAlloc_v2, (DevicePointer*, std::size_t))                                  \
+  X(device_free, cuMemFree_v2, (DevicePointer))                                                  \
+  X(ipc_get, cuIpcGetMemHandle, (IpcHandle*, DevicePointer))                                     \
+  X(ipc_open, cuIpcOpenMemHandle_v2, (DevicePointer*, IpcHandle, unsigned))                      \
+  X(ipc_close, cuIpcCloseMemHandle, (DevicePointer))                                             \
+  X(peer_access, cuCtxEnablePeerAccess, (Context, unsigned))                                     \
   X(to_host, cuMemcpyDtoHAsync_v2, (void*, DevicePointer, std::size_t, Stream))                  \
   X(to_device, cuMemcpyHtoDAsync_v2, (DevicePointer, const void*, std::size_t, Stream))          \
   X(copy, cuMemcpyAsync, (DevicePointer, DevicePointer, std::size_t, Stream))                    \

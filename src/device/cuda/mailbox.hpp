@@ -5,7 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <unordered_map>
+#include <vector>
 
 #include "base/fd.hpp"
 #include "device/copier.hpp"
@@ -24,7 +24,7 @@ class DriverMailbox final : public std::enable_shared_from_this<DriverMailbox> {
   bool any() const noexcept { return any_.load(std::memory_order_acquire); }
   /// The oldest; nothing when all were taken.
   std::optional<Token> take();
-  /// Drops what `by` would have told `owner`; how many that were.
+  /// Drops what `by` has told `owner`; how many that were. What it still will is told to nobody.
   std::size_t forget(const void* owner, const Copier* by);
   /// Nothing of `by` will come any more: its streams are gone, and a device that failed has not told everything.
   void drop(const Copier* by);
@@ -34,15 +34,17 @@ class DriverMailbox final : public std::enable_shared_from_this<DriverMailbox> {
 
  private:
   struct Letter {
-    std::shared_ptr<DriverMailbox> to;  // a user's stream may come to it after everything else is gone
+    std::shared_ptr<DriverMailbox> to;  // a user's stream may come to it after everything else is gone; nullptr: spare
     Token token;
   };
   static void deliver(void* letter);
+  void put_away(Letter& letter);
 
   Fd bell_;
   std::mutex mutex_;
   std::deque<Token> arrived_;
-  std::unordered_map<Letter*, std::unique_ptr<Letter>> on_the_way_;
+  std::deque<Letter> letters_;    // those on the way, and
+  std::vector<Letter*> spare_;    // those to use again
   std::atomic<bool> any_{false};
 };
 

@@ -23,6 +23,8 @@ struct Api : cuda::Functions {
   int (*pending)() = nullptr;
   void (*capture)(cuda::Stream, int) = nullptr;
   std::size_t (*pinned)() = nullptr;
+  std::size_t (*opened)() = nullptr;
+  cuda::Code (*memory_private)(cuda::DevicePointer*, std::size_t) = nullptr;
 };
 Api g_api;
 
@@ -72,6 +74,8 @@ std::string load(bool real) {
   find(library, "fake_cuda_pending", g_api.pending);
   find(library, "fake_cuda_capture", g_api.capture);
   find(library, "fake_cuda_pinned_bytes", g_api.pinned);
+  find(library, "fake_cuda_opened", g_api.opened);
+  find(library, "fake_cuda_alloc_private", g_api.memory_private);
   const cuda::Code code = g_api.init(0);
   return code == cuda::kSuccess ? "" : "cuInit says " + std::to_string(code);
 }
@@ -102,6 +106,13 @@ int devices() {
 Memory::Memory(int device, std::size_t bytes) : device_(device) {
   const On on(device);
   must(g_api.memory(&address_, bytes == 0 ? 1 : bytes), "cuMemAlloc");
+}
+
+Memory Memory::without_handle(int device, std::size_t bytes) {
+  const On on(device);
+  Memory made(device);
+  must(g_api.memory_private(&made.address_, bytes), "memory of a pool");
+  return made;
 }
 
 Memory::~Memory() {
@@ -174,5 +185,6 @@ void set_capturing(Stream& stream, bool capturing) {
   g_api.capture(static_cast<cuda::Stream>(stream.get()), capturing ? 1 : 0);
 }
 std::size_t pinned_bytes() { return g_api.pinned(); }
+std::size_t opened() { return g_api.opened(); }
 
 }  // namespace longspan::test::gpu

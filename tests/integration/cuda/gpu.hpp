@@ -20,6 +20,8 @@ int devices();
 class Memory {
  public:
   Memory(int device, std::size_t bytes);
+  /// Of the double: memory that other processes cannot map, as of a pool.
+  static Memory without_handle(int device, std::size_t bytes);
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
   Memory(Memory&& other) noexcept : device_(other.device_), address_(other.address_) { other.address_ = 0; }
@@ -29,6 +31,7 @@ class Memory {
   void download(void* to, std::size_t bytes) const;
 
  private:
+  explicit Memory(int device) : device_(device) {}
   int device_;
   unsigned long long address_ = 0;
 };
@@ -64,5 +67,7 @@ void inject(const char* function, int code, int skip);
 int pending_injections();
 void set_capturing(Stream& stream, bool capturing);
 std::size_t pinned_bytes();
+/// Allocations of other processes that are mapped here.
+std::size_t opened();
 
 }  // namespace longspan::test::gpu

@@ -49,6 +49,13 @@ Code needs_context(const char* function) {
   return t_current.empty() ? kInvalidContext : 0;
 }
 
+/// A test asks for a fault of the device itself, told once what follows was put into the stream too.
+bool fault_in(const char* what) {
+  if (injected(what) == 0) return false;
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  return true;
+}
+
 }  // namespace
 
 Code fake_cuda::injected(const char* function) {
@@ -143,21 +150,54 @@ FAKE Code cuCtxGetStreamPriorityRange(int* least, int* greatest) {
 
 FAKE Code cuPointerGetAttributes(unsigned count, int* wanted, void** values, DevicePointer pointer) {
   const int device = Memory::get().device_of(pointer);
+  const Memory::Range range = Memory::get().range_of(pointer);
+  const auto put = [](void* to, auto value) { std::memcpy(to, &value, sizeof value); };
   for (unsigned i = 0; i < count; ++i) {
-    const unsigned type = device >= 0                                      ? cuda::kMemoryTypeDevice
-                          : is_pinned(reinterpret_cast<void*>(pointer), 1) ? 1U
-                                                                           : 0U;
-    const int value = wanted[i] == cuda::kAttributeMemoryType      ? static_cast<int>(type)
-                      : wanted[i] == cuda::kAttributeDeviceOrdinal ? device
-                                                                   : 0;
-    std::memcpy(values[i], &value, sizeof value);
+    const bool pinned = is_pinned(reinterpret_cast<void*>(pointer), 1);
+    switch (wanted[i]) {
+      case cuda::kAttributeMemoryType: put(values[i], device >= 0 ? cuda::kMemoryTypeDevice : pinned ? 1U : 0U); break;
+      case cuda::kAttributeDeviceOrdinal: put(values[i], device); break;
+      case cuda::kAttributeIsManaged: put(values[i], 0); break;
+      case cuda::kAttributeIpcCapable: put(values[i], range.shareable ? 1 : 0); break;
+      case cuda::kAttributeBufferId: put(values[i], range.number); break;
+      case cuda::kAttributeRangeStart: put(values[i], range.begin); break;
+      case cuda::kAttributeRangeSize: put(values[i], range.bytes); break;
+      default: return kInvalidValue;
+    }
   }
   return 0;
 }
 FAKE Code cuMemAlloc_v2(DevicePointer* pointer, std::size_t bytes) {
   ENTER(cuMemAlloc_v2);
-  *pointer = Memory::get().allocate(bytes, t_current.back()->device);
+  *pointer = Memory::get().allocate(bytes, t_current.back()->device, true);
   return *pointer == 0 ? kOutOfMemory : 0;
+}
+/// As of a pool, or of cuMemMap: no handle for other processes.
+FAKE Code fake_cuda_alloc_private(DevicePointer* pointer, std::size_t bytes) {
+  *pointer = Memory::get().allocate(bytes, t_current.back()->device, false);
+  return *pointer == 0 ? kOutOfMemory : 0;
+}
+FAKE std::size_t fake_cuda_opened() { return Memory::get().opened(); }
+FAKE extern const char longspan_kernels_of_a_double[];
+const char longspan_kernels_of_a_double[] = "compiled with it";  // cuModuleLoadData takes anything
+
+FAKE Code cuIpcGetMemHandle(cuda::IpcHandle* handle, DevicePointer pointer) {
+  ENTER(cuIpcGetMemHandle);
+  return Memory::get().name(pointer, *handle);
+}
+FAKE Code cuIpcOpenMemHandle_v2(DevicePointer* pointer, cuda::IpcHandle handle, unsigned flags) {
+  ENTER(cuIpcOpenMemHandle_v2);
+  return flags == cuda::kIpcLazyPeerAccess ? Memory::get().open(handle, *pointer) : kInvalidValue;
+}
+FAKE Code cuIpcCloseMemHandle(DevicePointer pointer) {
+  ENTER(cuIpcCloseMemHandle);
+  return Memory::get().close(pointer);
+}
+FAKE Code cuCtxEnablePeerAccess(cuda::Context other, unsigned) {
+  ENTER(cuCtxEnablePeerAccess);
+  static std::atomic<unsigned> enabled{0};
+  const unsigned bit = 1U << (t_current.back()->device * kDevices + other->device);
+  return (enabled.fetch_or(bit) & bit) == 0 ? 0 : cuda::kPeerAccessAlreadyEnabled;
 }
 FAKE Code cuMemFree_v2(DevicePointer pointer) {
   ENTER(cuMemFree_v2);
@@ -193,7 +233,7 @@ FAKE Code cuMemcpyAsync(DevicePointer to, DevicePointer from, std::size_t bytes,
   return stream->put([=] {
     std::byte* const target = anywhere(to, bytes);
     const std::byte* const source = anywhere(from, bytes);
-    if (target == nullptr || source == nullptr) return kIllegalAddress;
+    if (target == nullptr || source == nullptr || fault_in("fault in cuMemcpyAsync")) return kIllegalAddress;
     std::memmove(target, source, bytes);
     return Code{0};
   });
@@ -202,10 +242,9 @@ FAKE Code cuMemcpyDtoHAsync_v2(void* to, DevicePointer from, std::size_t bytes, 
   ENTER(cuMemcpyDtoHAsync_v2);
   if (!is_pinned(to, bytes)) return kInvalidValue;  // a copy to pageable memory would block: not what is wanted here
   return stream->put([=] {
-    const Code fault = injected("fault in cuMemcpyDtoHAsync");
-    if (fault != 0) std::this_thread::sleep_for(std::chrono::milliseconds(30));  // until what follows was put in too
+    const bool fault = fault_in("fault in cuMemcpyDtoHAsync");
     const std::byte* const source = Memory::get().view(from, bytes);
-    if (source == nullptr || fault != 0) return kIllegalAddress;
+    if (source == nullptr || fault) return kIllegalAddress;
     std::memcpy(to, source, bytes);
     return Code{0};
   });

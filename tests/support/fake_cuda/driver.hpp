@@ -26,29 +26,51 @@ inline constexpr std::size_t kMostQueued = 64;  // then putting more into a stre
 inline constexpr Code kInvalidValue = 1, kOutOfMemory = 2, kInvalidContext = 201, kNotFound = 500,
                       kIllegalAddress = 700, kNotPermitted = 800, kCaptureUnsupported = 900;
 
-/// Device memory: one range of addresses that nobody may touch, and a second view of it for the driver itself.
+/// Device memory: a range of addresses that nobody may touch, and a second view of it for the driver itself. Other
+/// processes open the file behind it, through /proc.
 class Memory {
  public:
   static Memory& get();
-  DevicePointer allocate(std::size_t bytes, int device);
+  DevicePointer allocate(std::size_t bytes, int device, bool shareable);
   bool release(DevicePointer pointer);
   /// Where the driver reads and writes it; nullptr unless all of it is one allocation.
   std::byte* view(DevicePointer pointer, std::size_t bytes);
   /// The device of an allocation, or -1.
   int device_of(DevicePointer pointer);
 
+  struct Range {
+    DevicePointer begin = 0;
+    std::size_t bytes = 0;
+    std::uint64_t number = 0;
+    bool shareable = false;
+  };
+  /// The allocation that `pointer` is in.
+  Range range_of(DevicePointer pointer);
+  Code name(DevicePointer pointer, longspan::device::cuda::IpcHandle& handle);
+  Code open(const longspan::device::cuda::IpcHandle& handle, DevicePointer& pointer);
+  Code close(DevicePointer pointer);
+  /// Memory of other processes that is mapped.
+  std::size_t opened();
+
  private:
   Memory();
   struct Allocation {
-    std::size_t bytes;
-    int device;
+    std::size_t bytes = 0;
+    int device = 0;
+    std::byte* view = nullptr;
+    std::uint64_t number = 0;
+    bool shareable = false;
+    std::size_t mapped = 0;  // another process's: bytes before it and with it that are mapped here
+    std::size_t before = 0;
   };
   std::map<DevicePointer, Allocation>::iterator find(DevicePointer pointer);
 
   std::mutex mutex_;
+  int file_ = -1;
   DevicePointer forbidden_ = 0;
   std::byte* view_ = nullptr;
   DevicePointer next_ = 0;
+  std::uint64_t numbers_ = 0;
   std::map<DevicePointer, Allocation> allocations_;
 };
 

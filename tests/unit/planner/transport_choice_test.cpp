@@ -72,6 +72,17 @@ TEST_CASE("Each tier gets the transport that is best there") {
   CHECK(has(reason_against(rack, "ucx"), "a general layer; verbs is made for RDMA"));
 }
 
+TEST_CASE("What does more on top of another transport is taken before it, and says what") {
+  EndpointOffer more = offer("cuda_ipc", Medium::kMemory, Tier::kHost);
+  more.traits.preference = -1;
+  more.traits.detail = "device memory by CUDA IPC";
+  const Offers both{kShm, more, kTcp};
+  const TransportChoice choice = choose_transport(both, both, Tier::kHost);
+  CHECK(choice.transport == "cuda_ipc");
+  CHECK(reason_against(choice, "shm") == "cuda_ipc does what it does, and more (device memory by CUDA IPC)");
+  CHECK(chosen(both, {kShm, kTcp}, Tier::kHost) == "shm");
+}
+
 TEST_CASE("A pair in which one side lacks a transport takes the next, and says whose it is") {
   const Offers with{kShm, kTcp, kVerbs};
   const Offers without{kShm, kTcp, unusable(kVerbs, "no RDMA device")};
