@@ -1,9 +1,12 @@
 // How fast device memory is moved and reduced: page-locked copies, the reduce kernel beside a copy of the same bytes,
 // and allreduces of device memory among ranks that share this machine's GPUs.   gpu_bench [MiB, default 256]
 #include <fmt/format.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <optional>
 
@@ -73,33 +76,75 @@ std::string copies_and_kernel(const cuda::Driver& driver, std::size_t bytes) {
   return "";
 }
 
-std::string all_reduces(std::size_t bytes, int ranks, const test::Job& job) {
-  return test::first_problem(test::run(job, [&](Communicator& comm) -> std::string {
-    const test::gpu::Memory in(test::device_of(comm), bytes), out(test::device_of(comm), bytes);
-    Status status;
-    const double seconds = median_of([&] {
-      const Status each = comm.all_reduce(in.get(), out.get(), bytes / 4, DataType::kFloat32, ReduceOp::kSum);
-      if (!each.ok()) status = each;
-    });
-    if (comm.rank() == 0)
-      print(fmt::format("allreduce, {} ranks, {}", ranks, job.topology.empty() ? "one host" : "two regions"),
-            static_cast<double>(bytes), seconds);
-    return status.ok() ? "" : status.to_string();
-  }));
+std::string all_reduce_times(Communicator& comm, std::size_t bytes, const char* where) {
+  const test::gpu::Memory in(test::device_of(comm), bytes), out(test::device_of(comm), bytes);
+  Status status;
+  const double seconds = median_of([&] {
+    const Status each = comm.all_reduce(in.get(), out.get(), bytes / 4, DataType::kFloat32, ReduceOp::kSum);
+    if (!each.ok()) status = each;
+  });
+  if (comm.rank() == 0)
+    print(fmt::format("allreduce, {} ranks, {}", comm.size(), where), static_cast<double>(bytes), seconds);
+  return status.ok() ? "" : status.to_string();
+}
+
+std::string all_reduces(std::size_t bytes, const test::Job& job) {
+  const char* const where = job.topology.empty() ? "one host, threads" : "two regions, threads";
+  return test::first_problem(
+      test::run(job, [&](Communicator& comm) { return all_reduce_times(comm, bytes, where); }));
+}
+
+/// A rank in a process of its own, which loads the driver: its exit code. Rank 0 hands the others the job's name.
+int be_process(int rank, int ranks, std::size_t bytes, const int line[2]) {
+  UniqueId id;
+  constexpr auto kBytes = static_cast<ssize_t>(sizeof id.bytes);
+  if (!test::gpu::ready()) return 0;
+  if (rank == 0) {
+    const auto made = make_unique_id();
+    if (!made.ok()) return 1;
+    id = *made;
+    for (int i = 1; i < ranks; ++i) {
+      if (::write(line[1], id.bytes, sizeof id.bytes) != kBytes) return 1;
+    }
+  } else if (::read(line[0], id.bytes, sizeof id.bytes) != kBytes) {
+    return 1;
+  }
+  auto comm = Communicator::create(id, rank, ranks);
+  const std::string problem =
+      comm.ok() ? all_reduce_times(*comm, bytes, "one host, processes (CUDA IPC)") : comm.status().to_string();
+  if (!problem.empty()) fmt::print("failed: rank {}: {}\n", rank, problem);
+  std::fflush(stdout);
+  return problem.empty() ? 0 : 1;
+}
+
+/// Before this process has touched the driver: its children could not use theirs then.
+bool processes_end_well(int ranks, std::size_t bytes) {
+  int line[2];
+  if (::pipe(line) != 0) return false;
+  std::fflush(stdout);
+  for (int rank = 0; rank < ranks; ++rank) {
+    if (::fork() == 0) ::_exit(be_process(rank, ranks, bytes, line));
+  }
+  ::close(line[0]);
+  ::close(line[1]);
+  bool well = true;
+  for (int status = 0; ::wait(&status) > 0;) well = well && status == 0;
+  return well;
 }
 
 int run(std::size_t bytes) {
+  const bool well = processes_end_well(2, bytes) && processes_end_well(4, bytes);
   if (!test::gpu::ready()) return 0;
   fmt::print("# {} bytes, {} devices, {}; median of {}\n", bytes, test::gpu::devices(),
              test::gpu::is_double() ? "a double of the driver: these are no figures of a GPU" : "a GPU", kRounds);
   const auto driver = cuda::Driver::usable();
-  std::string problem = driver.ok() ? copies_and_kernel(**driver, bytes) : driver.status().to_string();
+  std::string problem = !well ? "ranks in processes" : driver.ok() ? copies_and_kernel(**driver, bytes) : driver.status().to_string();
   for (const int ranks : {2, 4}) {
     test::Job job;
     job.ranks = ranks;
-    if (problem.empty()) problem = all_reduces(bytes, ranks, job);
+    if (problem.empty()) problem = all_reduces(bytes, job);
   }
-  if (problem.empty()) problem = all_reduces(bytes, 2, test::two_regions(1, 1));
+  if (problem.empty()) problem = all_reduces(bytes, test::two_regions(1, 1));
   if (problem.empty()) return 0;
   fmt::print("failed: {}\n", problem);
   return 1;

@@ -27,10 +27,11 @@ class CudaIpcTransport final : public Transport {
     return can;
   }
   Result<std::unique_ptr<Endpoint>> open(const EndpointOptions& options) override {
-    if (const auto driver = device::cuda::Driver::usable(); !driver.ok()) {
-      return Status(StatusCode::kUnsupported, "this process has no CUDA driver it could use when it joined: " +
-                                                  std::string(driver.status().message()));
+    if (device::cuda::Driver::in_process() == nullptr) {
+      return Status(StatusCode::kUnsupported,
+                    "this process has no CUDA driver: it serves programs that have initialised CUDA before they join");
     }
+    LONGSPAN_TRY(device::cuda::Driver::usable());
     Transport* const below = host_memory();
     if (below == nullptr) return Status(StatusCode::kUnsupported, "this build has no transport of the host's memory");
     LONGSPAN_ASSIGN(std::unique_ptr<Endpoint> endpoint, below->open(options));

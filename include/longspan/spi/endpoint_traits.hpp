@@ -29,7 +29,7 @@ struct EndpointTraits {
   /// The farthest tier that it joins by itself; farther only where both ranks name it in LONGSPAN_TRANSPORTS. Where the
   /// transport's capabilities say host_local it is kHost, where they say wide_area kWan, whatever stands here.
   Tier reach = Tier::kSite;
-  /// Among equals the lower one is taken: a general layer (UCX) stands behind the transport made for its medium, and one
+  /// Among equals the lower one is taken: a general layer (UCX) stands behind the transport made for its medium; one
   /// that does more than another on top of it (CUDA IPC, on shared memory) before it, below 0; `detail` says what.
   int preference = 0;
   std::string detail;  ///< for people: "mlx5_0 port 1, RoCEv2, MTU 4096"
