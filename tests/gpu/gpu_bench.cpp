@@ -138,7 +138,8 @@ int run(std::size_t bytes) {
   fmt::print("# {} bytes, {} devices, {}; median of {}\n", bytes, test::gpu::devices(),
              test::gpu::is_double() ? "a double of the driver: these are no figures of a GPU" : "a GPU", kRounds);
   const auto driver = cuda::Driver::usable();
-  std::string problem = !well ? "ranks in processes" : driver.ok() ? copies_and_kernel(**driver, bytes) : driver.status().to_string();
+  std::string problem = driver.ok() ? copies_and_kernel(**driver, bytes) : driver.status().to_string();
+  if (!well) problem = "ranks in processes";
   for (const int ranks : {2, 4}) {
     test::Job job;
     job.ranks = ranks;

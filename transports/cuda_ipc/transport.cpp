@@ -31,7 +31,7 @@ class CudaIpcTransport final : public Transport {
       return Status(StatusCode::kUnsupported,
                     "this process has no CUDA driver: it serves programs that have initialised CUDA before they join");
     }
-    LONGSPAN_TRY(device::cuda::Driver::usable());
+    if (const auto driver = device::cuda::Driver::usable(); !driver.ok()) return driver.status();
     Transport* const below = host_memory();
     if (below == nullptr) return Status(StatusCode::kUnsupported, "this build has no transport of the host's memory");
     LONGSPAN_ASSIGN(std::unique_ptr<Endpoint> endpoint, below->open(options));

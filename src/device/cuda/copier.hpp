@@ -31,8 +31,8 @@ class PrimaryContext {
 
 /// One stream for each direction, since copies to the host and to the device use different engines, and one for what
 /// stays on devices. They hold nothing but copies, kernels of ours and host functions, and never wait for anything that
-/// a peer or a user's stream has still to do; so whatever shares a hardware queue with them is never kept waiting by the
-/// network. The highest priority keeps them out of the queues of ordinary streams, which may well wait for us
+/// a peer or a user's stream has still to do; so whatever shares a hardware queue with them is never kept waiting by
+/// the network. The highest priority keeps them out of the queues of ordinary streams, which may well wait for us
 /// (StreamGate).
 class CudaCopier final : public Copier {
  public:
