@@ -203,8 +203,9 @@ void Execution::issue(Instance& instance) {
       spi::SendRequest request;
       request.id = spi::MessageId{call_.comm, call_.seq, step.stream, slot.chunk};
       request.digest = call_.digest;
-      request.data = std::span<const std::byte>(bytes.data, bytes.size);
-      request.memory = memory();
+      if (bytes.size > 0 && staged(step) && instance.bounce.empty()) return bring_message_down(instance, bytes);
+      request.data = std::span(instance.bounce.empty() ? bytes.data : instance.bounce.data(), bytes.size);
+      request.memory = instance.bounce.empty() ? memory() : MemoryKind::kHost;
       request.context = &instance;
       channels_[step.channel]->send(request);
       return;
@@ -218,9 +219,10 @@ void Execution::issue(Instance& instance) {
       spi::RecvRequest request;
       request.id = spi::MessageId{call_.comm, call_.seq, step.stream, slot.chunk};
       request.digest = call_.digest;
-      request.data = std::span<std::byte>(bytes.data, bytes.size);
-      request.memory = memory();
-      request.view_ok = step.view_ok;
+      if (bytes.size > 0 && staged(step) && !take_bounce(instance, bytes.size)) return;
+      request.data = std::span(instance.bounce.empty() ? bytes.data : instance.bounce.data(), bytes.size);
+      request.memory = instance.bounce.empty() ? memory() : MemoryKind::kHost;
+      request.view_ok = step.view_ok && instance.bounce.empty();
       request.past_cache = past_cache_ && step.dst.buffer == BufferKind::kOut;
       request.context = &instance;
       channels_[step.channel]->post_recv(request);
@@ -279,6 +281,8 @@ void Execution::completed(const spi::Completion& completion) {
   Instance& done = *static_cast<Instance*>(completion.context);
   done.view = completion.view;
   done.view_token = completion.view_token;
+  if (!done.bounce.empty() && plan_->step(done.step).kind == StepKind::kRecv) return bring_message_up(done);
+  give_back(done);
   finish(done);
   drain();
 }
@@ -331,6 +335,10 @@ void Execution::reset() {
   copies_ = 0;
   staged_in_.end(idle);
   staged_out_.end(idle);
+  for (Instance& each : instances_) {
+    if (idle) give_back(each);
+    each.bounce = {};
+  }
   if (!scratch_there_.empty() && idle) call_.there->give_back_device(scratch_there_);
   scratch_there_ = {};
   scratch_ = ScratchPool::Block();

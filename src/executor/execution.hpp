@@ -27,8 +27,10 @@ struct Call {
   std::uint64_t digest = 0;
   device::Copier* in_copier = nullptr;   ///< where `in` is device memory
   device::Copier* out_copier = nullptr;  ///< where `out` is
-  /// All of the call is done in this device's memory: both sides are there, and every channel takes such memory.
+  /// The call is done in this device's memory, where both sides are.
   device::Copier* there = nullptr;
+  /// With `there`, of each channel: it takes device memory. What goes over others is staged, message by message.
+  std::span<const std::uint8_t> takes_devices;
   /// What the input is multiplied with once it was brought down; not 1 only where `in` is staged.
   double in_factor = 1;
 };
@@ -90,6 +92,7 @@ class Execution {
     const std::byte* view = nullptr;
     std::uint64_t view_token = 0;
     State state = State::kIdle;
+    std::span<std::byte> bounce;  // page-locked memory of a message that is staged
   };
   struct Slot {
     std::uint32_t chunk = 0;
@@ -114,6 +117,12 @@ class Execution {
   void run_copy(Instance& instance, const Step& step);
   void run_there(Instance& instance, const Step& step);
   void done_there(Instance& instance);
+  bool staged(const Step& step) const { return call_.there != nullptr && call_.takes_devices[step.channel] == 0; }
+  void bring_message_down(Instance& instance, const Bytes& bytes);
+  void bring_message_up(Instance& instance);
+  /// False: there is no memory to stage it through.
+  bool take_bounce(Instance& instance, std::size_t bytes);
+  void give_back(Instance& instance);
   Status take_scratch(ScratchPool& pool);
   MemoryKind memory() const noexcept { return call_.there == nullptr ? MemoryKind::kHost : MemoryKind::kCuda; }
   void consumed_views(const Step& step, std::uint32_t slot);

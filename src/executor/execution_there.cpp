@@ -1,4 +1,7 @@
-// The steps of an execution that stays in a device's memory: kernels and copies there, told of when they are done.
+// The steps of an execution that stays in a device's memory: kernels and copies there, told of when they are done, and
+// messages, which go through page-locked memory where their channel takes no device memory.
+#include <utility>
+
 #include "executor/execution.hpp"
 
 namespace longspan::executor {
@@ -29,9 +32,39 @@ void Execution::run_there(Instance& instance, const Step& step) {
 }
 
 void Execution::done_there(Instance& instance) {
-  consumed_views(plan_->step(instance.step), instance.slot);
+  const Step& step = plan_->step(instance.step);
+  if (step.kind == StepKind::kSend) return issue(instance);  // its bytes are in host memory now
+  if (step.kind == StepKind::kRecv) give_back(instance);
+  else consumed_views(step, instance.slot);
   finish(instance);
   drain();
+}
+
+void Execution::give_back(Instance& instance) {
+  if (!instance.bounce.empty()) call_.there->give_back(std::exchange(instance.bounce, {}));
+}
+
+bool Execution::take_bounce(Instance& instance, std::size_t bytes) {
+  auto memory = call_.there->take(bytes);
+  if (memory.ok()) instance.bounce = *memory;
+  else if (failure_.ok()) failure_ = memory.status();
+  return memory.ok();
+}
+
+void Execution::bring_message_down(Instance& instance, const Bytes& bytes) {
+  if (!take_bounce(instance, bytes.size)) return;
+  const device::Move move{instance.bounce.data(), bytes.data, bytes.size};
+  ++copies_;
+  Status status = call_.there->to_host(std::span(&move, 1), nullptr, this, &instance);
+  if (failure_.ok() && !status.ok()) failure_ = std::move(status);
+}
+
+void Execution::bring_message_up(Instance& instance) {
+  const Bytes bytes = locate(plan_->step(instance.step).dst, slots_[instance.slot], instance.slot);
+  const device::Move move{instance.bounce.data(), bytes.data, bytes.size};
+  ++copies_;
+  Status status = call_.there->to_device(std::span(&move, 1), this, &instance);
+  if (failure_.ok() && !status.ok()) failure_ = std::move(status);
 }
 
 }  // namespace longspan::executor

@@ -38,7 +38,8 @@ device::Copier* CommunicatorImpl::stays_on(const WorkState& work) {
   const executor::CompiledPlan& plan = *work.entry->plan;
   const bool reads = plan.input_readers() > 0, writes = plan.output_writers() > 0;
   device::Copier* const found = reads ? work.in_copier : work.out_copier;
-  if (found == nullptr || !work.entry->takes_devices) return nullptr;
+  const auto& takes = work.entry->takes_devices;
+  if (found == nullptr || std::find(takes.begin(), takes.end(), 1) == takes.end()) return nullptr;
   if ((reads && work.in_copier != found) || (writes && work.out_copier != found)) return nullptr;
   // A factor is multiplied on the way down; an all-to-all in place needs a copy of what it reads, which staging makes.
   const CollectiveCall& call = work.call;

@@ -340,6 +340,7 @@ Status CommunicatorImpl::begin(WorkState& work, const Prepared* known) {
 Status CommunicatorImpl::run_prepared(WorkState& work, executor::Call run) {
   run.there = stays_on(work);
   if (run.there != nullptr) {
+    run.takes_devices = work.entry->takes_devices;
     lease(work, work.entry->flows);
     return work.execution->start(run, work.entry->channels, domain_->scratch());
   }
@@ -432,13 +433,13 @@ Status CommunicatorImpl::connect(PlanEntry& entry, TimePoint deadline) {
   const auto& uses = entry.plan->plan().channels;
   entry.channels.resize(schedule.channels.size());
   entry.flows.clear();
-  entry.takes_devices = true;
+  entry.takes_devices.clear();
   for (std::size_t i = 0; i < schedule.channels.size(); ++i) {
     const ScheduleChannel& to = schedule.channels[i];
     const Peer& peer = members_.peers[static_cast<std::size_t>(to.peer)];
     const ChannelPlan use = i < uses.size() ? uses[i] : ChannelPlan{};
     LONGSPAN_ASSIGN(entry.channels[i], domain_->channel(peer, to.tier, use, deadline));
-    entry.takes_devices = entry.takes_devices && domain_->takes_devices(peer.id);
+    entry.takes_devices.push_back(domain_->takes_devices(peer.id) ? 1 : 0);
     const int wan = wan_between(to.peer);
     if (wan < 0 || use.rate_bytes_per_second <= 0) continue;
     // Leases are in terms of what is stated, whatever it was planned from.

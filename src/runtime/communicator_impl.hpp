@@ -45,7 +45,7 @@ struct PlanEntry {
   std::string name;  // of the decision
   std::vector<spi::Channel*> channels;
   std::vector<LeasedFlow> flows;  // those of the channels that cross a WAN link
-  bool takes_devices = false;  // every channel does
+  std::vector<std::uint8_t> takes_devices;  // of each channel
   std::uint64_t channel_epoch = 0;
   std::vector<double> shares;  // of each WAN link's stated rate, from which it was planned
 };
@@ -197,7 +197,7 @@ class CommunicatorImpl : public std::enable_shared_from_this<CommunicatorImpl> {
   void enter_stream(std::span<const std::shared_ptr<WorkState>> works);
   void leave_stream(WorkState& work);
   Status find_devices(WorkState& work);
-  /// The device on which all of a call can be done, since its buffers are there and its peers read device memory;
+  /// The device on which a call can be done, since its buffers are there and some of its peers read device memory;
   /// nullptr: it is staged through host memory, or needs none.
   static device::Copier* stays_on(const WorkState& work);
   Status refuse_overlap(const WorkState& work) const;

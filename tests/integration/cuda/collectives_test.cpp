@@ -52,9 +52,16 @@ TEST_CASE("Every collective takes device memory, across two regions") {
   CHECK(test::first_problem(test::run(test::two_regions(2, 1), everything)) == "");
 }
 
+TEST_CASE("Every collective takes device memory, across two regions of hosts with several ranks") {
+  if (!ready()) return;
+  CHECK(test::first_problem(test::run(test::two_regions(1, 2), everything)) == "");
+  CHECK(test::first_problem(test::run(test::two_regions(2, 2), everything)) == "");
+}
+
 TEST_CASE("Every type and operation gives the bits of host memory") {
   if (!ready()) return;
-  CHECK(test::first_problem(test::run(test::two_regions(2, 1), [](Communicator& comm) -> std::string {
+  const Job job = GENERATE(test::two_regions(2, 1), test::two_regions(1, 2));
+  CHECK(test::first_problem(test::run(job, [](Communicator& comm) -> std::string {
           for (int type = 0; type < kDataTypeCount; ++type) {
             for (int op = 0; op < kReduceOpCount; ++op) {
               for (const std::size_t count : {std::size_t{3}, std::size_t{4099}}) {
@@ -74,7 +81,8 @@ TEST_CASE("A large allreduce of device memory runs in many chunks through a ring
   const std::size_t before = test::gpu::is_double() ? test::gpu::pinned_bytes() : 0;
   std::atomic<std::size_t> most{0};
   constexpr std::size_t kCount = 3'000'001;
-  CHECK(test::first_problem(test::run(test::two_regions(2, 1), [&](Communicator& comm) -> std::string {
+  const Job job = GENERATE(test::two_regions(2, 1), test::two_regions(1, 2));
+  CHECK(test::first_problem(test::run(job, [&](Communicator& comm) -> std::string {
           for (const bool in_place : {true, false}) {
             const Case made{Collective::kAllReduce, kCount, DataType::kFloat32, ReduceOp::kSum, 0};
             if (auto problem = test::run_case(comm, made, Placing{true, true, in_place}); !problem.empty())

@@ -75,7 +75,11 @@ TEST_CASE("Processes of two regions run every collective on device memory") {
   RankJob job = testing::two_regions(1, "8 Gbit/s");
   job.hosts = {"eu-0", "eu-0", "us-0"};
   job.limit = std::chrono::seconds(100);
-  CHECK(first_problem(job, every_collective) == "");
+  CHECK(first_problem(job, [](Communicator& comm) -> std::string {
+          if (auto problem = every_collective(comm); !problem.empty()) return problem;
+          const bool maps = !test::gpu::is_double() || test::gpu::opened() > 0 || comm.rank() == 2;
+          return maps ? "" : "the neighbour's memory was not mapped";
+        }) == "");
 }
 
 TEST_CASE("Peers of one host read each other's device memory: nothing goes through the host") {
