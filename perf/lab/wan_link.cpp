@@ -42,16 +42,23 @@ LinkSettings settings_of(const WanLink& link, Duration reverse_delay) {
 }
 
 EmulatedLink::EmulatedLink(const LinkSettings& settings, const LinkSettings& ceiling, std::uint64_t seed)
-    : settings_(settings), ring_(ring_capacity(ceiling)), random_(seed) {}
+    : settings_(settings), ring_(ring_capacity(ceiling)), random_(seed) {
+  draw_next_loss();
+}
 
 std::uint64_t EmulatedLink::queued_bytes(TimePoint now) const {
   if (busy_until_ <= now) return 0;
   return static_cast<std::uint64_t>(std::llround(seconds(busy_until_ - now) * settings_.rate.bytes_per_second));
 }
 
-bool EmulatedLink::lose() {
-  if (settings_.loss <= 0) return false;
-  return std::uniform_real_distribution<double>(0, 1)(random_) < settings_.loss;
+/// How many packets arrive before the next one is lost: a geometric distribution, as if each had its own chance.
+void EmulatedLink::draw_next_loss() {
+  if (settings_.loss <= 0) {
+    until_loss_ = kNever;
+  } else {
+    const double chance = std::min(settings_.loss, 1 - 1e-12);
+    until_loss_ = std::geometric_distribution<std::uint64_t>(chance)(random_);
+  }
 }
 
 void EmulatedLink::count_busy(TimePoint start, TimePoint end) {
@@ -66,8 +73,6 @@ void EmulatedLink::count_busy(TimePoint start, TimePoint end) {
 }
 
 std::uint32_t EmulatedLink::packets_together(const PacketTrain& train) const {
-  // Each packet has its own chance to be lost.
-  if (settings_.loss > 0) return 1;
   const Duration time = std::min(kTogether, settings_.delay / kTogetherShare);
   const double bytes = settings_.rate.bytes_per_second * seconds(time);
   const double packets = bytes / static_cast<double>(train.wire_bytes(0, 1));
@@ -90,6 +95,8 @@ void EmulatedLink::offer(const PacketTrain& train, TimePoint now, Duration read_
   const PacketRecord* before = nullptr;
   for (std::uint32_t first = 0; first < train.packets();) {
     std::uint32_t count = std::min(together, train.packets() - first);
+    // What is lost goes by itself, and those around it are no train any more.
+    count = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(until_loss_, 1, count));
     if (queued_bytes(now) + train.wire_bytes(first, count) > settings_.buffer_bytes) count = 1;
     PacketRecord* const record = offer_part(train, first, count, now, block);
     if (record != nullptr) {
@@ -129,9 +136,11 @@ PacketRecord* EmulatedLink::offer_part(const PacketTrain& train, std::uint32_t f
   const TimePoint departs = starts + time_to_send(static_cast<double>(bytes), settings_.rate);
   // Loss is on the line, not in front of it: a lost packet has used its share of the link.
   PacketRecord* record = nullptr;
-  if (lose()) {
+  if (until_loss_ == 0) {
     counters_.lost_packets += count;
+    draw_next_loss();
   } else {
+    if (until_loss_ != kNever) until_loss_ -= count;
     record = keep(train, first, count, block);
     if (record == nullptr) {
       counters_.overrun_packets += count;
@@ -181,7 +190,9 @@ void EmulatedLink::change(const LinkSettings& settings, TimePoint now) {
     last_due_ = last;
     busy_until_ = rescale(busy_until_);
   }
+  const bool redraw = settings_.loss != settings.loss;
   settings_ = settings;
+  if (redraw) draw_next_loss();
 }
 
 void EmulatedLink::set_down(bool down, TimePoint now) {

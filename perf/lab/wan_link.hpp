@@ -72,17 +72,20 @@ class EmulatedLink {
   std::uint64_t queued_bytes(TimePoint now) const;
 
  private:
+  static constexpr std::uint64_t kNever = UINT64_MAX;
+
   std::uint32_t packets_together(const PacketTrain& train) const;
   /// The record it went into; nullptr when it was dropped or lost.
   PacketRecord* offer_part(const PacketTrain& train, std::uint32_t first, std::uint32_t count, TimePoint now,
                            TrainMemory::Block* block);
   PacketRecord* keep(const PacketTrain& train, std::uint32_t first, std::uint32_t count, TrainMemory::Block* block);
-  bool lose();
+  void draw_next_loss();
   void count_busy(TimePoint start, TimePoint end);
 
   LinkSettings settings_;
   PacketRing ring_;
   std::mt19937_64 random_;
+  std::uint64_t until_loss_ = kNever;  ///< packets that arrive before the next one is lost
   LinkCounters counters_;
   TimePoint busy_until_{};
   TimePoint last_due_{};

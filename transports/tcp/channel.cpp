@@ -30,7 +30,7 @@ constexpr milliseconds kLeavingTime{5000};
 /// How long a peer that we cannot dial may stay away.
 constexpr milliseconds kUnknownPeerPatience{3000};
 /// Rounds over the lanes before reading gets its turn again.
-constexpr int kFlushRounds = 8;
+constexpr std::size_t kFlushRounds = 8;
 constexpr int kMostLanes = 128;
 
 }  // namespace
@@ -190,29 +190,53 @@ void TcpChannel::on_lane_events(Lane& lane, std::uint32_t events) {
   }
 }
 
+void TcpChannel::taken(Lane& lane, std::size_t bytes) {
+  const double rate = lane_rate(lane);
+  if (rate <= 0 || !lane.dialed()) return;
+  const auto time = std::chrono::duration<double>(static_cast<double>(bytes) / rate);
+  lane.sends_until = std::max(Clock::now(), lane.sends_until) + std::chrono::duration_cast<Duration>(time);
+}
+
+/// The lane that will have sent what it has the soonest: when a message ends, none has much more left than another.
+/// Small messages spread over the lanes that are equally idle.
+Lane* TcpChannel::next_to_write(TimePoint now) noexcept {
+  Lane* best = nullptr;
+  for (std::size_t i = 0; i < lanes_.size(); ++i) {
+    Lane& lane = *lanes_[(next_lane_ + i) % lanes_.size()];
+    if (!lane.up() || !lane.writable || lane.passed_over) continue;
+    if (best == nullptr || std::max(now, lane.sends_until) < std::max(now, best->sends_until)) best = &lane;
+  }
+  return best;
+}
+
+/// Lanes pull and write until they have nothing or no room. True: some might go on.
+bool TcpChannel::write_lanes() {
+  for (const auto& lane : lanes_) lane->passed_over = false;
+  ++next_lane_;
+  const TimePoint now = Clock::now();
+  for (std::size_t i = 0; i < kFlushRounds * lanes_.size(); ++i) {
+    Lane* const lane = next_to_write(now);
+    if (lane == nullptr) return false;
+    const Lane::Outcome outcome = lane->write();
+    lane->passed_over = outcome != Lane::Outcome::kMore;
+    if (outcome != Lane::Outcome::kFailed) continue;
+    // The peer's last words, maybe a goodbye, can still be there to read: reading decides what happened.
+    lane->writable = false;
+    lane->hung_up = true;
+    endpoint_.mark_readable(*lane);
+  }
+  return true;
+}
+
 bool TcpChannel::flush() {
   if (over()) return true;
   refresh_models();
   watch_loss();
   bool more = true;
-  const std::size_t start = next_lane_++;  // small messages spread over the lanes that are equally idle
-  const auto write = [this](Lane& lane) {
-    const Lane::Outcome outcome = lane.write();
-    if (outcome != Lane::Outcome::kFailed) return outcome == Lane::Outcome::kMore;
-    // The peer's last words, maybe a goodbye, can still be there to read: reading decides what happened.
-    lane.writable = false;
-    lane.hung_up = true;
-    endpoint_.mark_readable(lane);
-    return false;
-  };
-  for (int round = 0; more && round < kFlushRounds; ++round) {
-    more = false;
-    for (std::size_t i = 0; i < lanes_.size(); ++i) {
-      Lane& lane = *lanes_[(start + i) % lanes_.size()];
-      if (lane.up() && lane.writable && write(lane)) more = true;
-    }
+  for (std::size_t round = 0; more && round < kFlushRounds; ++round) {
+    if (write_lanes()) break;
     // What came up after the express lane had its turn.
-    if (!more) more = outbox_.has_urgent() && express_has_room() && bulk_on_its_way();
+    more = outbox_.has_urgent() && express_has_room() && bulk_on_its_way();
     if (!more) more = settle_written();
   }
   start_vigil();

@@ -62,6 +62,8 @@ class TcpChannel final : public spi::Channel {
 
   // For its lanes.
   bool next_frame(Lane& lane, wire::Frame& frame, OutFrame& out);
+  /// The lane's kernel took so many bytes.
+  void taken(Lane& lane, std::size_t bytes);
   void written(OutFrame& frame);
   void let_go(SendMessage& message) { outbox_.let_go(message); }
   /// Copies the payload of `frame`, so that its source may change.
@@ -127,6 +129,8 @@ class TcpChannel final : public spi::Channel {
 
   bool over() const noexcept { return state_ != State::kOpen; }
   double lane_rate(const Lane& lane) const noexcept;
+  Lane* next_to_write(TimePoint now) noexcept;
+  bool write_lanes();
   bool express_has_room() noexcept;
   bool bulk_on_its_way() const noexcept;
   bool sends_bulk() const noexcept;

@@ -18,9 +18,11 @@ using std::chrono::milliseconds;
 /// Less silence than this says nothing: the peer's host may be busy.
 constexpr milliseconds kShortestSilence{1000};
 constexpr std::uint32_t kMostDoublings = 4;
-/// What the kernel of a lone connection may hold unsent; it asks for more when half of that is gone. A busy host lets a
-/// rank wait for a core for as long: with 4 ms the first 100 ms of each large allreduce went at two thirds of the rate.
-constexpr double kUnsentSeconds = 16e-3;
+/// What the kernel may hold unsent of a connection, in time at its rate; it asks for more when half of that is gone. A
+/// busy host lets a rank wait for a core for as long: with 4 ms the first 100 ms of each large allreduce went at two
+/// thirds of the rate. Of several connections each holds less: what one holds, no other can take.
+constexpr double kUnsentAlone = 16e-3;
+constexpr double kUnsentOfSeveral = 12e-3;
 constexpr std::size_t kMostUnsent = std::size_t{4} << 20;
 
 double seconds_between(TimePoint from, TimePoint to) { return std::chrono::duration<double>(to - from).count(); }
@@ -42,13 +44,12 @@ void TcpChannel::tune(Lane& lane) {
   if (!lane.warming) set_unsent_limit(lane.fd(), &lane == express_ ? 2 * kSmallMessage : unsent_limit());
 }
 
-/// Of several lanes each holds little: what one holds, no other can take.
 std::size_t TcpChannel::unsent_limit() const noexcept {
   const std::size_t least = 2 * fragment_bytes_;
-  if (options_.lanes > 1 || options_.tier != Tier::kWan) return least;
-  const auto wanted =
-      static_cast<std::size_t>(std::min(options_.rate_bytes_per_second * kUnsentSeconds, double{kMostUnsent}));
-  return std::max(least, wanted);
+  if (options_.tier != Tier::kWan) return least;
+  const double seconds = options_.lanes > 1 ? kUnsentOfSeveral : kUnsentAlone;
+  const double wanted = options_.rate_bytes_per_second / std::max(1, options_.lanes) * seconds;
+  return std::max(least, static_cast<std::size_t>(std::min(wanted, double{kMostUnsent})));
 }
 
 security::Introduction TcpChannel::introduction() const {

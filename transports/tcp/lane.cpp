@@ -170,7 +170,10 @@ Lane::Outcome Lane::write() {
   if (used == 0) return Outcome::kIdle;
   const Connection::Moved moved = connection_.write(std::span(vectors).first(used));
   if (moved.result == Connection::Result::kFailed) return fail_errno("sending failed", moved.error);
-  if (moved.result == Connection::Result::kDone) retire(moved.bytes);
+  if (moved.result == Connection::Result::kDone) {
+    retire(moved.bytes);
+    channel_.taken(*this, moved.bytes);
+  }
   if (moved.result == Connection::Result::kDone && moved.bytes == total) return Outcome::kMore;
   writable = false;  // a short write: the kernel tells when there is room
   return Outcome::kBlocked;

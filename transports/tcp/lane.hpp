@@ -100,6 +100,8 @@ class Lane final : public EventSink {
 
   // The rest is used by the channel.
   std::uint32_t generation = 0;  ///< of the connection
+  TimePoint sends_until{};       ///< at its rate, with what the kernel has of it
+  bool passed_over = false;      ///< it had nothing to write, or no room, in this turn
   TimePoint lost_at{};
   Status lost_why;
 

@@ -13,8 +13,11 @@ namespace {
 
 /// Repeats are lost as originals are, and hold up those behind them on their lane: several lanes.
 constexpr int kRepairLanes = 4;
-/// Under BBR one connection fills a lossy link; several keep a loss from holding up what others carry.
-constexpr int kLossyLanes = 4;
+/// Under BBR one connection fills a lossy link; several keep a loss from holding up what others carry. But TCP sends what
+/// a millisecond of a connection's rate is in one piece, and small pieces cost both hosts time: each should have enough.
+constexpr int kFewestLossyLanes = 2;
+constexpr int kManyLossyLanes = 4;
+constexpr double kWorthALane = 30e6;  // bytes per second
 /// Loss-based congestion control gets about MSS / (RTT x sqrt(2 p / 3)) per connection (Mathis et al., 1997).
 constexpr double kSegmentBytes = 1448;
 constexpr int kMostLossyLanes = 32;
@@ -47,18 +50,20 @@ void choose_lossy_lanes(const spi::ChannelOptions& options, LossSource source, s
   const std::string loss =
       fmt::format("{} loss of {:.1e}", source == LossSource::kStated ? "a stated" : "an observed", options.loss);
   if (choice.congestion_control.starts_with("bbr")) {
-    choice.lanes = kLossyLanes;
-    choice.reasons.push_back(
-        fmt::format("{} lanes: {}; one fills the link under bbr, several keep a hole from holding up what others carry",
-                    choice.lanes, loss));
+    const double worth = std::floor(options.rate_bytes_per_second / kWorthALane);
+    choice.lanes = static_cast<int>(std::clamp<double>(worth, kFewestLossyLanes, kManyLossyLanes));
+    choice.reasons.push_back(fmt::format(
+        "{} lanes: {}; one fills the link under bbr, several keep a hole from holding up what others carry; one for each "
+        "{}, {} to {}",
+        choice.lanes, loss, rate_text(kWorthALane), kFewestLossyLanes, kManyLossyLanes));
   } else {
     const double rtt = std::chrono::duration<double>(options.rtt).count();
     const double each = kSegmentBytes / (std::max(rtt, 1e-4) * std::sqrt(2 * options.loss / 3));
     const double wanted = std::ceil(2 * options.rate_bytes_per_second / each);  // half of what the formula allows
-    choice.lanes = static_cast<int>(std::clamp<double>(wanted, kLossyLanes, kMostLossyLanes));
+    choice.lanes = static_cast<int>(std::clamp<double>(wanted, kManyLossyLanes, kMostLossyLanes));
     choice.reasons.push_back(fmt::format(
         "{} lanes: {} lets one carry about {} under {} (Mathis' formula); twice what the rate needs, {} to {}",
-        choice.lanes, loss, rate_text(each), choice.congestion_control, kLossyLanes, kMostLossyLanes));
+        choice.lanes, loss, rate_text(each), choice.congestion_control, kManyLossyLanes, kMostLossyLanes));
   }
   choice.repair_lanes = kRepairLanes;
   choice.reasons.push_back(fmt::format(

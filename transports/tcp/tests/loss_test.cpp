@@ -102,6 +102,7 @@ TEST_CASE("A path's connections follow from its loss, its RTT and its rate", "[t
   CHECK(says(cubic, "Mathis"));
   spi::ChannelOptions slow = far_path(1e-4);
   slow.rate_bytes_per_second = 12e6;
+  CHECK(choose_path(slow, kernel(true)).lanes == 2);
   CHECK(choose_path(slow, kernel(false)).lanes == 9);  // 23.6 Mbit/s each, twice 96
   CHECK(choose_path(far_path(1e-6), kernel(false)).repair_lanes == 0);
   CHECK(says(choose_path(far_path(1e-3), kernel(true), LossSource::kObserved), "an observed loss"));
