@@ -13,7 +13,7 @@ using std::chrono::seconds;
 
 namespace {
 
-constexpr std::size_t kDataLanes = 4;
+constexpr std::size_t kDataLanes = 2;
 
 /// A path that is known to lose packets; its RTT is long, so that everything in these tests is young enough to be
 /// repeated.
