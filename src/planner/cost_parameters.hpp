@@ -24,7 +24,7 @@ struct CostParameters {
   double payload_fraction = 0.99;
   /// Share of a WAN link that all flows together may use: a queue that is never full drops nothing. Deep buffers (at
   /// least half the link's rate x RTT or this many seconds of its rate, or not stated) absorb the jitter of many
-  /// senders.
+  /// senders; those in between, in proportion to their depth, some of it.
   double deep_buffer_seconds = 0.05;
   double deep_buffer_margin = 0.99;
   double shallow_buffer_margin = 0.97;

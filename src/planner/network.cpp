@@ -18,8 +18,9 @@ double buffer_margin(const Topology& topology, const WanLink& link, const CostPa
   const WanLink* back = topology.wan_link(link.to, link.from);
   const double rtt = link.latency.count() + (back ? back->latency.count() : link.latency.count());
   const double deep = link.bandwidth.bytes_per_second * std::min(rtt / 2, parameters.deep_buffer_seconds);
-  return static_cast<double>(*link.buffer_bytes) >= deep ? parameters.deep_buffer_margin
-                                                             : parameters.shallow_buffer_margin;
+  const double depth = deep > 0 ? std::min(1.0, static_cast<double>(*link.buffer_bytes) / deep) : 1.0;
+  return parameters.shallow_buffer_margin +
+         depth * (parameters.deep_buffer_margin - parameters.shallow_buffer_margin);
 }
 
 }  // namespace

@@ -13,8 +13,8 @@ namespace {
 
 /// Repeats are lost as originals are, and hold up those behind them on their lane: several lanes.
 constexpr int kRepairLanes = 4;
-/// Under BBR one connection fills a lossy link; several keep a loss from holding up what others carry. But TCP sends what
-/// a millisecond of a connection's rate is in one piece, and small pieces cost both hosts time: each should have enough.
+/// Under BBR one connection fills a lossy link; several keep a loss from holding up what others carry. But TCP sends
+/// what a millisecond of a connection's rate is in one piece, and small pieces cost both hosts time.
 constexpr int kFewestLossyLanes = 2;
 constexpr int kManyLossyLanes = 4;
 constexpr double kWorthALane = 30e6;  // bytes per second
@@ -53,8 +53,8 @@ void choose_lossy_lanes(const spi::ChannelOptions& options, LossSource source, s
     const double worth = std::floor(options.rate_bytes_per_second / kWorthALane);
     choice.lanes = static_cast<int>(std::clamp<double>(worth, kFewestLossyLanes, kManyLossyLanes));
     choice.reasons.push_back(fmt::format(
-        "{} lanes: {}; one fills the link under bbr, several keep a hole from holding up what others carry; one for each "
-        "{}, {} to {}",
+        "{} lanes: {}; one fills the link under bbr, several keep a hole from holding up what others carry; one for "
+        "each {}, {} to {}",
         choice.lanes, loss, rate_text(kWorthALane), kFewestLossyLanes, kManyLossyLanes));
   } else {
     const double rtt = std::chrono::duration<double>(options.rtt).count();

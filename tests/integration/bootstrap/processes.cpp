@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <random>
 
 #include "security/secret.hpp"
 #include "security/session.hpp"
@@ -82,7 +83,17 @@ std::string lacks(const std::string& text, std::initializer_list<std::string> pa
   return "";
 }
 
-int free_port() { return local_address(listen_everywhere({}).value().get()).port(); }
+/// Drawn from below the ports that the kernel gives to connections (ip_local_port_range): whoever connects meanwhile,
+/// in a test beside this one, cannot get it.
+int free_port() {
+  constexpr std::uint16_t kFirst = 15'000;
+  constexpr std::uint16_t kLast = 32'000;
+  std::random_device draw;
+  for (;;) {
+    const auto port = std::uniform_int_distribution<std::uint16_t>(kFirst, kLast)(draw);
+    if (listen_everywhere({port, port}).ok()) return port;
+  }
+}
 
 LaunchInfo launch(int rank, int size, int port) {
   LaunchInfo info;
